@@ -1,0 +1,409 @@
+"""The files of a run directory: create, append, read, repair. The one module that knows their format.
+
+    config.yaml            "# hash: HEX", then the resolved config
+    environment.json       what the run was started with, and again where a later start differed
+    train.jsonl            a row a step, key (step)
+    checkpoints/NAME/      orbax; NAME is the step with eight digits
+    checkpoints/NAME.json  its manifest; a checkpoint without one does not exist
+    evals/NAME.jsonl       a row per (problem, budget), its key
+    status.json            state, stage, heartbeat, reason, pid, host
+
+JSON lines are appended whole, in a single write, and synced. A crash can therefore leave only an
+unterminated last line: readers drop that one, and anything else that is wrong is an error with file and line.
+A repeated key is the same fact and is returned once. All other files are replaced atomically. Standard
+library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+TRAIN_KEY = ("step",)
+EVAL_KEY = ("problem", "budget")
+STATES = ("running", "done", "failed", "preempted")
+STAGES = ("train", "evaluate", "fit", "report")
+
+
+class RecordError(ValueError):
+    """A file of a run that is missing, damaged, or belongs to something else; the message names it."""
+
+
+def checkpoint_name(step: int) -> str:
+    """Directory name of a checkpoint: sorts as the steps do."""
+    return f"{step:08d}"
+
+
+# Whole files -----------------------------------------------------------------------------------------------
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put `data` at `path` so that a reader, or a crash, sees the old file or the new one, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def _plain(value: Any) -> Any:
+    """JSON-ready copy: array scalars become Python numbers; nan and infinities, which JSON lacks, null."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if hasattr(value, "item"):
+        return _plain(value.item())
+    raise RecordError(
+        f"a record cannot hold a {type(value).__name__}; it takes numbers, text, lists and dicts"
+    )
+
+
+def _dump(value: Row) -> bytes:
+    return json.dumps(_plain(value), indent=1, allow_nan=False).encode() + b"\n"
+
+
+def _load(path: Path) -> Row:
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise RecordError(f"{path}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise RecordError(f"{path}: holds a {type(value).__name__} where an object belongs")
+    return value
+
+
+# JSON lines ------------------------------------------------------------------------------------------------
+
+
+def append(path: Path, rows: Iterable[Row]) -> None:
+    """Append rows as whole lines in a single write, then sync. A torn last line is cut first.
+
+    Raises OSError, leaving the file as it was, where the disk takes only a part.
+    """
+    data = b"".join(json.dumps(_plain(row), allow_nan=False).encode() + b"\n" for row in rows)
+    if not data:
+        return
+    new = not path.exists()
+    if not new:
+        repair(path)
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        written = os.write(handle, data)
+        if written != len(data):
+            os.ftruncate(handle, os.fstat(handle).st_size - written)
+            raise OSError(f"{path}: wrote {written} of {len(data)} bytes; is the disk full?")
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    if new:
+        _sync_directory(path.parent)
+
+
+def repair(path: Path) -> int:
+    """Cut an unterminated last line in place; returns the number of bytes cut (0 where nothing was torn)."""
+    with open(path, "rb+") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 4096)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            end = start + newline + 1
+            if newline >= 0:
+                break
+        if end < size:
+            file.truncate(end)
+            os.fsync(file.fileno())
+        return size - end
+
+
+def lines(path: Path, offset: int = 0) -> Iterator[tuple[str, bytes, Row]]:
+    """(place for a message, raw line with its newline, row) of every terminated line."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            place = f"{path}, line {number}" + (f" after byte {offset}" if offset else "")
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise RecordError(f"{place}: not JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise RecordError(f"{place}: holds a {type(row).__name__} where an object belongs")
+            yield place, line, row
+
+
+def row_key(place: str, row: Row, key: Sequence[str]) -> tuple:
+    missing = [name for name in key if name not in row]
+    if missing:
+        raise RecordError(f"{place}: lacks {', '.join(missing)}, part of its key")
+    return tuple(row[name] for name in key)
+
+
+def read(path: Path, key: Sequence[str]) -> list[Row]:
+    """Rows in file order, the first of each key; an unterminated last line is dropped. No file, no rows.
+
+    Raises RecordError naming file and line where a line is not a JSON object or lacks its key.
+    """
+    if not path.exists():
+        return []
+    rows: dict[tuple, Row] = {}
+    for place, _, row in lines(path):
+        rows.setdefault(row_key(place, row, key), row)
+    return list(rows.values())
+
+
+def tail(path: Path, offset: int = 0) -> tuple[list[Row], int]:
+    """Rows past a byte offset, and the offset to go on from, so that following a file costs what is new.
+
+    A file that shrank below the offset (it was cut on resume) is read from its beginning.
+    """
+    if not path.exists():
+        return [], 0
+    if path.stat().st_size < offset:
+        offset = 0
+    rows = []
+    for _, line, row in lines(path, offset):
+        rows.append(row)
+        offset += len(line)
+    return rows, offset
+
+
+def cut(path: Path, keep: Callable[[Row], bool]) -> int:
+    """Atomically remove the rows that `keep` refuses, and a torn last line; returns how many rows went."""
+    if not path.exists():
+        return 0
+    judged = [(line, keep(row)) for _, line, row in lines(path)]
+    kept = b"".join(line for line, stays in judged if stays)
+    if len(kept) != path.stat().st_size:
+        replace(path, kept)
+    return sum(not stays for _, stays in judged)
+
+
+# The environment -------------------------------------------------------------------------------------------
+
+
+def _git_commit() -> str | None:
+    """Commit of this source, with "-dirty" where tracked files differ; None where no repository tracks it."""
+    here = Path(__file__).resolve()
+
+    def git(*words: str) -> str | None:
+        command = ["git", "-C", str(here.parent), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if git("ls-files", "--error-unmatch", here.name) is None:
+        return None
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*")
+
+
+def environment(argv: Sequence[str], devices: Sequence[str] = ()) -> Row:
+    """What a process runs on: commit, versions, devices, command line. No environment variable is read."""
+    packages = {found.metadata["Name"]: found.version for found in metadata.distributions()}
+    return {
+        "time": time.time(),
+        "command": shlex.join(argv),
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cpus": os.cpu_count(),
+        "devices": list(devices),
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+# A run -----------------------------------------------------------------------------------------------------
+
+
+def config_hash(text: str) -> str:
+    """Identity of a config: 16 bytes of blake2b over its YAML text, in hex."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _digest(manifest: Row) -> str:
+    text = json.dumps(manifest, sort_keys=True, allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory. The constructor touches nothing; `create` makes it, `open` insists that it exists."""
+
+    path: Path
+
+    @staticmethod
+    def create(path: str | Path, config_text: str, environment: Row) -> Run:
+        """Make the directory, or take up an existing one of the same config (adding a changed environment).
+
+        Raises RecordError where the directory holds a run of another config.
+        """
+        run = Run(Path(path))
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        run.evals.mkdir(exist_ok=True)
+        wanted, now = config_hash(config_text), _plain(environment)
+        if not run.config_file.exists():
+            replace(run.environment_file, _dump({**now, "later": []}))
+            replace(run.config_file, f"# hash: {wanted}\n{config_text}".encode())
+            return run
+        found = run.config_hash()
+        if found != wanted:
+            raise RecordError(
+                f"{run.config_file}: holds another config (hash {found}, not {wanted}); use another directory"
+            )
+        first = run.environment()
+        last = [first, *first["later"]][-1]
+        if any(last.get(name) != value for name, value in now.items() if name != "time"):
+            replace(run.environment_file, _dump({**first, "later": [*first["later"], now]}))
+        return run
+
+    @staticmethod
+    def open(path: str | Path) -> Run:
+        """An existing run. Raises RecordError where the directory holds none."""
+        run = Run(Path(path))
+        if not run.config_file.is_file():
+            raise RecordError(f"{run.path}: not a run directory (it has no config.yaml)")
+        return run
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def train_file(self) -> Path:
+        return self.path / "train.jsonl"
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def evals(self) -> Path:
+        return self.path / "evals"
+
+    def evaluation_file(self, name: str) -> Path:
+        return self.evals / f"{name}.jsonl"
+
+    def manifest_file(self, name: str) -> Path:
+        return self.checkpoints / f"{name}.json"
+
+    def config_text(self) -> str:
+        """The YAML text without its hash line. Raises RecordError where the two do not match."""
+        head, _, text = self.config_file.read_text().partition("\n")
+        if head != f"# hash: {config_hash(text)}":
+            raise RecordError(
+                f"{self.config_file}: edited since it was written (its text has not the hash above it)"
+            )
+        return text
+
+    def config_hash(self) -> str:
+        return config_hash(self.config_text())
+
+    def environment(self) -> Row:
+        return _load(self.environment_file)
+
+    # Training rows and evaluations
+
+    def append_train(self, rows: Iterable[Row]) -> None:
+        append(self.train_file, rows)
+
+    def train_rows(self) -> list[Row]:
+        return read(self.train_file, TRAIN_KEY)
+
+    def cut_train(self, step: int) -> int:
+        """Remove the rows past a restored step, which will be written again; returns how many went."""
+        return cut(self.train_file, lambda row: row["step"] <= step)
+
+    def append_evaluation(self, name: str, rows: Iterable[Row]) -> None:
+        append(self.evaluation_file(name), rows)
+
+    def evaluation_rows(self, name: str) -> list[Row]:
+        return read(self.evaluation_file(name), EVAL_KEY)
+
+    def evaluation_missing(self, name: str, problems: int, budgets: Sequence[int]) -> list[tuple[int, int]]:
+        """The (problem, budget) cells that an evaluation still lacks; none when it is complete."""
+        done = {(row["problem"], row["budget"]) for row in self.evaluation_rows(name)}
+        return [cell for cell in itertools.product(range(problems), budgets) if cell not in done]
+
+    def evaluation_names(self) -> list[str]:
+        return sorted(file.stem for file in self.evals.glob("*.jsonl"))
+
+    # Manifests
+
+    def write_manifest(self, manifest: Row) -> None:
+        """Write a manifest with its own digest; the last act of a checkpoint, which exists from here on."""
+        plain = _plain(manifest)
+        replace(self.manifest_file(plain["name"]), _dump({**plain, "digest": _digest(plain)}))
+
+    def read_manifest(self, name: str) -> Row:
+        """Raises RecordError where it is missing, not JSON, or does not have its digest."""
+        manifest = _load(self.manifest_file(name))
+        digest = manifest.pop("digest", None)
+        if digest != _digest(manifest) or manifest.get("name") != name:
+            raise RecordError(f"{self.manifest_file(name)}: damaged (its digest or its name does not match)")
+        return manifest
+
+    def manifest_names(self) -> list[str]:
+        """Names of all checkpoints that have a manifest, readable or not, oldest first."""
+        return sorted(file.stem for file in self.checkpoints.glob("*.json") if file.stem.isdigit())
+
+    def manifests(self) -> list[Row]:
+        """All manifests, by step. Raises RecordError at a damaged one."""
+        return [self.read_manifest(name) for name in self.manifest_names()]
+
+    # Status
+
+    def write_status(self, state: str, stage: str, reason: str = "") -> None:
+        """Replace status.json with this state, now, of this process; called again it is the heartbeat."""
+        if state not in STATES or stage not in STAGES:
+            raise RecordError(f"status: {state!r} in {stage!r}; known are {STATES} in {STAGES}")
+        status = {"state": state, "stage": stage, "heartbeat": time.time(), "reason": reason}
+        replace(self.status_file, _dump({**status, "pid": os.getpid(), "host": socket.gethostname()}))
+
+    def read_status(self) -> Row | None:
+        return _load(self.status_file) if self.status_file.exists() else None
