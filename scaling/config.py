@@ -1,0 +1,349 @@
+"""The experiment as one frozen value.
+
+Every field carries its unit and meaning in the string below it; `scaling config --fields` prints them.
+`load` reads a preset or a YAML file, `dump` writes one, `check` says what cannot work, `config_hash` is the
+identity of a run. This module starts without JAX and NumPy.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scaling.structure import ConfigError, hint, merge, override, read_yaml, structure, write_yaml
+from scaling.tasks import TASKS
+
+PRESETS = Path(__file__).parent / "presets"
+RECIPES = ("rloo", "grpo", "dr_grpo", "dapo", "cispo")
+FEEDFORWARDS = ("relu2", "gated")
+DTYPES = ("float32", "bfloat16")
+WANDB_MODES = ("offline", "online", "disabled")
+LARGEST_SEED = 2**31 - 1
+"""JAX seeds are 32-bit unless 64-bit types are enabled."""
+NOT_IN_HASH = ("tracking", "mesh", "schedule.resume_seconds")
+"""What cannot change a result: a run may be resumed with other values of these."""
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    name: str = "root_search"
+    """The task: root_search, operator_search, recurrence or problem_file."""
+    difficulty_min: int = 2
+    """Least difficulty of a problem (the task says what it counts: steps, operands, horizon)."""
+    difficulty_max: int = 3
+    """Greatest difficulty of a problem."""
+    path: str = ""
+    """problem_file only: the JSONL file of problems (prompt, answer, optional solution)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    width: int = 64
+    """Width of the residual stream."""
+    layers: int = 3
+    """Number of decoder blocks."""
+    heads: int = 4
+    """Query heads; `width` need not equal heads × head_size."""
+    kv_heads: int = 2
+    """Key-value heads (grouped-query attention); divides `heads`."""
+    head_size: int = 16
+    """Size of one head; even, for rotary positions."""
+    ff: int = 256
+    """Hidden width of the feed-forward layer."""
+    feedforward: str = "relu2"
+    """Feed-forward form: relu2 (two matrices) or gated (SwiGLU, three matrices)."""
+    tied: bool = False
+    """Share the embedding with the unembedding."""
+    rope_base: float = 10000.0
+    """Base of the rotary positions."""
+    dtype: str = "float32"
+    """Compute type, float32 or bfloat16; parameters, logits and softmax stay float32."""
+    remat: bool = False
+    """Recompute each block in the backward pass to save memory."""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of the supervised warm start."""
+
+    demo: str = "trace"
+    """Kind of demonstration, as the task names it (drill, trace, ...)."""
+    steps: int = 100
+    """Optimiser steps."""
+    batch: int = 64
+    """Demonstrations a step."""
+    budget: int = 64
+    """Thinking tokens at which a demonstration is cut; the answer is forced there."""
+    learning_rate: float = 2e-3
+    """AdamW learning rate, constant after the warm-up."""
+
+
+@dataclass(frozen=True)
+class WarmStartConfig:
+    stages: tuple[StageConfig, ...] = ()
+    """Stages in order; none starts RL from random weights."""
+    warmup_steps: int = 20
+    """Linear warm-up of the learning rate, steps, at the start of the first stage."""
+    weight_decay: float = 0.01
+    """AdamW weight decay."""
+
+
+@dataclass(frozen=True)
+class RLConfig:
+    recipe: str = "cispo"
+    """Policy-gradient recipe by name: rloo, grpo, dr_grpo, dapo or cispo."""
+    flops: float = 1e12
+    """RL compute, FLOPs; the phase ends at the first step that reaches it."""
+    problems: int = 32
+    """Problems a step."""
+    samples: int = 16
+    """Completions a problem (the group)."""
+    budgets: tuple[int, ...] = (64,)
+    """Thinking budgets, tokens, one a step in turn."""
+    updates: int = 1
+    """Optimiser updates a batch of rollouts is split into."""
+    learning_rate: float = 2e-4
+    """Adam learning rate, constant after the warm-up."""
+    warmup_steps: int = 8
+    """Linear warm-up, optimiser updates."""
+    b2: float = 0.98
+    """Adam's second-moment decay."""
+    clip_norm: float = 1.0
+    """Greatest global norm of the gradient."""
+    temperature: float = 1.0
+    """Sampling temperature of the rollouts."""
+    kl: float = 0.0
+    """Weight of the k3 penalty towards the policy that RL started from."""
+    step_discount: float = 1.0
+    """Credit of a thinking step: reward × step_discount^(steps that followed); 1 is plain outcome reward."""
+    shuffle_rewards: bool = False
+    """Control: permute the rewards within each batch, so that they say nothing about the completions."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    points_per_decade: int = 5
+    """Checkpoint thresholds at 10^(i / points_per_decade) FLOPs, on the axis of each phase."""
+    first: float = 1e10
+    """Least threshold used, FLOPs."""
+    resume_seconds: float = 120.0
+    """Seconds between rolling checkpoints that only serve to resume."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    problems: int = 512
+    """Held-out problems, the same at every checkpoint."""
+    budgets: tuple[int, ...] = (0, 8, 16, 32, 64, 128)
+    """Thinking budgets of the grid, tokens, rising."""
+    samples: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    """Samples of the grid (the k of pass@k and maj@k), rising."""
+    tokens: int = 512
+    """Most thinking tokens a problem in one setting: a cell with budget × samples above this is left out
+    unless its number of samples is the least one."""
+    temperature: float = 1.0
+    """Sampling temperature."""
+    chunk: int = 512
+    """Completions decoded at once."""
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    data: int = -1
+    """Devices along the batch; -1 takes what is left."""
+    fsdp: int = 1
+    """Devices over which parameters and optimiser state are split."""
+    tensor: int = 1
+    """Devices over which heads and feed-forward are split."""
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    wandb: str = "offline"
+    """Weights & Biases mirror: offline, online or disabled; WANDB_MODE overrides."""
+    project: str = "scaling"
+    """W&B project; WANDB_PROJECT overrides."""
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    """Seed of everything random: problems, weights, samples."""
+    microbatch: int = 32
+    """Sequences a gradient is computed on at once; a batch is accumulated from these."""
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+    rl: RLConfig = field(default_factory=RLConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def load(path_or_preset: str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The checked config of a preset or YAML file (None: the defaults), changed by `a.b=c` overrides.
+
+    A file may start from a preset with `base: NAME`. Items of a list are named by position, as in
+    `warm_start.stages.0.steps=5`. Raises ConfigError with every problem at once.
+    """
+    data = asdict(Config())
+    if path_or_preset is not None:
+        data = merge(data, _read(path_or_preset))
+    return _finish(data, overrides)
+
+
+def parse(text: str) -> Config:
+    """The checked config that YAML text holds, as `dump` wrote it. Raises ConfigError."""
+    return _finish(merge(asdict(Config()), _fields(text, "config")), ())
+
+
+def _finish(data: dict[str, Any], overrides: Sequence[str]) -> Config:
+    data, lines = override(data, overrides)
+    try:
+        config = structure(data, Config)
+    except ConfigError as error:
+        raise ConfigError([*lines, *error.lines]) from None
+    if lines:
+        raise ConfigError(lines)
+    check(config)
+    return config
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def _read(path_or_preset: str) -> dict[str, Any]:
+    """The fields that a preset or file sets, those of its `base` included."""
+    preset = path_or_preset in presets()
+    path = PRESETS / f"{path_or_preset}.yaml" if preset else Path(path_or_preset)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: neither a preset ({', '.join(presets())}) nor a file"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {error}"]) from None
+    data = _fields(text, str(path))
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    if base not in presets() or base == path_or_preset:
+        raise ConfigError([f"{path}: base = {base!r}: must be a preset{hint(base, presets())}"])
+    return merge(_read(base), data)
+
+
+def _fields(text: str, source: str) -> dict[str, Any]:
+    try:
+        data = read_yaml(text)
+    except ValueError as error:
+        raise ConfigError([f"{source}: {error}"]) from None
+    if data is not None and not isinstance(data, dict):
+        raise ConfigError([f"{source}: must hold fields (`name: value` lines), not {data!r}"])
+    return data or {}
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError with a line for every value of the right type that cannot work."""
+    lines = [
+        f"{path} = {_at(config, path)!r}: must be {right}"
+        for path, holds, right in _rules(config)
+        if not holds
+    ]
+    if lines:
+        raise ConfigError(lines)
+
+
+def _at(config: Config, path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = value[int(name)] if isinstance(value, tuple) else getattr(value, name)
+    return value
+
+
+def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
+    """Every rule as (path, whether it holds, what is right)."""
+    stages = [f"warm_start.stages.{i}" for i in range(len(c.warm_start.stages))]
+    for path in (
+        *("microbatch", "task.difficulty_min", "rl.problems", "rl.updates"),
+        *(f"model.{name}" for name in ("width", "layers", "heads", "kv_heads", "head_size", "ff")),
+        *(f"evaluation.{name}" for name in ("problems", "tokens", "chunk")),
+        "schedule.points_per_decade",
+        *(f"{stage}.{name}" for stage in stages for name in ("steps", "batch")),
+    ):
+        yield path, _at(c, path) >= 1, "at least 1"
+    for path in (
+        *("warm_start.warmup_steps", "warm_start.weight_decay", "rl.flops", "rl.warmup_steps", "rl.kl"),
+        *(f"{stage}.budget" for stage in stages),
+    ):
+        yield path, _at(c, path) >= 0, "at least 0"
+    for path in (
+        *("model.rope_base", "rl.learning_rate", "rl.clip_norm", "rl.temperature"),
+        *("schedule.first", "schedule.resume_seconds", "evaluation.temperature"),
+        *(f"{stage}.learning_rate" for stage in stages),
+    ):
+        yield path, _at(c, path) > 0, "above 0"
+    for path, known in (
+        ("task.name", TASKS),
+        ("model.feedforward", FEEDFORWARDS),
+        ("model.dtype", DTYPES),
+        ("rl.recipe", RECIPES),
+        ("tracking.wandb", WANDB_MODES),
+    ):
+        yield path, _at(c, path) in known, f"a known name{hint(_at(c, path), known)}"
+
+    yield "seed", 0 <= c.seed <= LARGEST_SEED, f"from 0 to {LARGEST_SEED}"
+    low, high = c.task.difficulty_min, c.task.difficulty_max
+    yield "task.difficulty_max", low <= high, f"at least task.difficulty_min = {low}"
+    if c.task.name == "problem_file":
+        yield "task.path", bool(c.task.path), "the JSONL file of problems that problem_file reads"
+    else:
+        yield "task.path", not c.task.path, f"empty: task {c.task.name} reads no file"
+    if c.model.kv_heads >= 1:
+        right = f"a divisor of model.heads = {c.model.heads}"
+        yield "model.kv_heads", c.model.heads % c.model.kv_heads == 0, right
+    yield "model.head_size", c.model.head_size % 2 == 0, "even, for rotary positions"
+    for i, stage in enumerate(c.warm_start.stages):
+        yield f"warm_start.stages.{i}.demo", bool(stage.demo), "a kind of demonstration that the task names"
+
+    yield "rl.samples", c.rl.samples >= 2, f"at least 2: {c.rl.recipe} compares the samples of a group"
+    batch = c.rl.problems * c.rl.samples
+    if c.rl.updates >= 1:
+        yield "rl.updates", batch % c.rl.updates == 0, f"a divisor of rl.problems × rl.samples = {batch}"
+    yield "rl.budgets", bool(c.rl.budgets) and min(c.rl.budgets) >= 0, "at least one budget, none negative"
+    yield "rl.b2", 0 <= c.rl.b2 < 1, "at least 0 and below 1"
+    yield "rl.step_discount", 0 < c.rl.step_discount <= 1, "above 0 and at most 1"
+
+    yield "evaluation.budgets", _rises(c.evaluation.budgets, least=0), "rising, from 0 or more"
+    yield "evaluation.samples", _rises(c.evaluation.samples, least=1), "rising, from 1 or more"
+
+    sizes = {name: _at(c, f"mesh.{name}") for name in ("data", "fsdp", "tensor")}
+    for name, size in sizes.items():
+        yield f"mesh.{name}", size >= 1 or size == -1, "at least 1, or -1 for what is left"
+    yield "mesh", list(sizes.values()).count(-1) <= 1, "of at most one -1"
+
+
+def _rises(values: Sequence[int], least: int) -> bool:
+    return bool(values) and values[0] >= least and all(a < b for a, b in itertools.pairwise(values))
+
+
+def dump(config: Config) -> str:
+    """The whole config as YAML that `load` reads back equal."""
+    return write_yaml(asdict(config))
+
+
+def config_hash(config: Config) -> str:
+    """16 hex digits of blake2b over the canonical JSON of all that can change a result."""
+    data = asdict(structure(asdict(config), Config))  # 1 and 1.0 are the same float field
+    for path in NOT_IN_HASH:
+        *above, name = path.split(".")
+        del functools.reduce(lambda node, key: node[key], above, data)[name]
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
