@@ -35,6 +35,9 @@ from typing import Any
 Row = dict[str, Any]
 TRAIN_KEY = ("step",)
 EVAL_KEY = ("problem", "budget")
+HASH_LINE = "# hash: "
+DAMAGED = "damaged"
+"""Directory beside the checkpoints for those that are found damaged: kept, never read."""
 STATES = ("running", "done", "failed", "preempted")
 STAGES = ("train", "evaluate", "fit", "report")
 
@@ -253,11 +256,6 @@ def environment(argv: Sequence[str], devices: Sequence[str] = ()) -> Row:
 # A run -----------------------------------------------------------------------------------------------------
 
 
-def config_hash(text: str) -> str:
-    """Identity of a config: 16 bytes of blake2b over its YAML text, in hex."""
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
 def _digest(manifest: Row) -> str:
     text = json.dumps(manifest, sort_keys=True, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -270,23 +268,24 @@ class Run:
     path: Path
 
     @staticmethod
-    def create(path: str | Path, config_text: str, environment: Row) -> Run:
-        """Make the directory, or take up an existing one of the same config (adding a changed environment).
+    def create(path: str | Path, config_text: str, config_hash: str, environment: Row) -> Run:
+        """Make the directory, or take up an existing one of the same hash, whose config.yaml then stays.
 
-        Raises RecordError where the directory holds a run of another config.
+        An environment that differs from the last one is added to environment.json under "later". Raises
+        RecordError where the directory holds a run of another config.
         """
         run = Run(Path(path))
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         run.evals.mkdir(exist_ok=True)
-        wanted, now = config_hash(config_text), _plain(environment)
+        now = _plain(environment)
         if not run.config_file.exists():
             replace(run.environment_file, _dump({**now, "later": []}))
-            replace(run.config_file, f"# hash: {wanted}\n{config_text}".encode())
+            replace(run.config_file, f"{HASH_LINE}{config_hash}\n{config_text}".encode())
             return run
         found = run.config_hash()
-        if found != wanted:
+        if found != config_hash:
             raise RecordError(
-                f"{run.config_file}: holds another config (hash {found}, not {wanted}); use another directory"
+                f"{run.config_file}: another config (hash {found}, not {config_hash}); use another directory"
             )
         first = run.environment()
         last = [first, *first["later"]][-1]
@@ -333,16 +332,15 @@ class Run:
         return self.checkpoints / f"{name}.json"
 
     def config_text(self) -> str:
-        """The YAML text without its hash line. Raises RecordError where the two do not match."""
-        head, _, text = self.config_file.read_text().partition("\n")
-        if head != f"# hash: {config_hash(text)}":
-            raise RecordError(
-                f"{self.config_file}: edited since it was written (its text has not the hash above it)"
-            )
-        return text
+        """The resolved config as YAML."""
+        return self.config_file.read_text().partition("\n")[2]
 
     def config_hash(self) -> str:
-        return config_hash(self.config_text())
+        """The identity that the run was created with. Raises RecordError where config.yaml lacks it."""
+        head = self.config_file.read_text().partition("\n")[0]
+        if not head.startswith(HASH_LINE):
+            raise RecordError(f'{self.config_file}: its first line is not "{HASH_LINE}..."')
+        return head.removeprefix(HASH_LINE)
 
     def environment(self) -> Row:
         return _load(self.environment_file)
