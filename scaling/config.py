@@ -7,12 +7,11 @@ identity of a run. This module starts without JAX and NumPy.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -339,11 +338,31 @@ def dump(config: Config) -> str:
     return write_yaml(asdict(config))
 
 
+def identity(config: Config) -> dict[str, Any]:
+    """What makes a run this run: path → value of every field that can change a result and is not its default.
+
+    Without the defaults, so that a field added later, whose default keeps what was, leaves old runs theirs.
+    """
+    return dict(_named(structure(asdict(config), Config), ""))  # structured: 1 in a float field becomes 1.0
+
+
+def _named(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    default = type(value)()
+    for f in fields(value):
+        path, part = f"{prefix}{f.name}", getattr(value, f.name)
+        if path in NOT_IN_HASH or part == getattr(default, f.name):
+            continue
+        if is_dataclass(part):
+            yield from _named(part, f"{path}.")
+        elif isinstance(part, tuple) and part and is_dataclass(part[0]):
+            yield path, len(part)
+            for i, item in enumerate(part):
+                yield from _named(item, f"{path}.{i}.")
+        else:
+            yield path, part
+
+
 def config_hash(config: Config) -> str:
-    """16 hex digits of blake2b over the canonical JSON of all that can change a result."""
-    data = asdict(structure(asdict(config), Config))  # 1 and 1.0 are the same float field
-    for path in NOT_IN_HASH:
-        *above, name = path.split(".")
-        del functools.reduce(lambda node, key: node[key], above, data)[name]
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    """16 hex digits of blake2b over the canonical JSON of the config's identity."""
+    text = json.dumps(identity(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,276 @@
+"""The front door: `scaling run|train|evaluate|fit|report|plan|check|export|config`, one thin command each.
+
+A command imports its package when it is called, so that `scaling --help` answers at once. Exit codes: 0 done,
+1 failed (the reason stands in status.json), 2 bad input (one line a problem), 75 stopped by a signal and
+resumable by the same command.
+"""
+
+from __future__ import annotations
+
+import json as jsons
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+
+if TYPE_CHECKING:
+    from scaling.config import Config
+
+DONE, FAILED, BAD_INPUT, PREEMPTED = 0, 1, 2, 75
+OURS = ("scaling", "analysis", "sweeps")
+
+PresetOrFile = Annotated[
+    Positional[str | None], arg(metavar="[CONFIG]", help="A preset (tiny, demo, hour, pod) or a YAML file.")
+]
+RunDirectory = Annotated[Positional[Path], arg(metavar="DIR", help="A run's directory.")]
+Overrides = Annotated[
+    UseAppendAction[tuple[str, ...]],
+    arg(name="set", metavar="A.B=C", help="Set a field of the config; --a.b=c does the same."),
+]
+Json = Annotated[bool, arg(name="json", help="Print one JSON object and nothing else.")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Errors of arguments exit at once, with code 2."""
+    args = _overrides(sys.argv[1:] if argv is None else argv)
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            args=args,
+            prog="scaling",
+            description="How far are reasoning models from saturating? Train, evaluate, fit, report.",
+            config=(FlagCreatePairsOff,),
+        )
+    except ValueError as error:
+        if type(error).__module__.partition(".")[0] not in OURS:
+            raise
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return PREEMPTED
+
+
+def run(
+    config: PresetOrFile = None,
+    *,
+    dir: Annotated[Path | None, arg(metavar="DIR", help="Default: runs/CONFIG-sSEED.")] = None,
+    overrides: Overrides = (),
+    json: Json = False,
+    dry_run: Annotated[bool, arg(help="Print the plan and do nothing.")] = False,
+) -> int:
+    """The whole experiment: train, evaluate, fit, report. Called again, it goes on where it stopped.
+
+    Without CONFIG: that of an existing DIR, or else the preset demo.
+    """
+    from scaling import resolve, stages
+    from scaling.interrupt import Stop
+
+    settings, path = resolve.config_and_directory(config, dir, overrides)
+    if dry_run:
+        return _print_plan(settings, json)
+    with Stop() as stop:
+        state = stages.train(path, settings, stop, evaluating=True, quiet=json)
+        if state == "done":
+            state = stages.evaluate(path, settings, stop, names=None, quiet=json)
+        if state == "done":
+            return _reported(path, stages.report(path), json)
+    return _finish(path, state, json)
+
+
+def train(
+    dir: RunDirectory,
+    config: PresetOrFile = None,
+    *,
+    overrides: Overrides = (),
+    json: Json = False,
+) -> int:
+    """Train only: warm start, then RL, with checkpoints along the schedule.
+
+    CONFIG is for a new DIR (default: demo); an existing one goes on with its own.
+    """
+    from scaling import resolve, stages
+    from scaling.interrupt import Stop
+
+    settings, path = resolve.config_and_directory(config, dir, overrides)
+    with Stop() as stop:
+        state = stages.train(path, settings, stop, evaluating=False, quiet=json)
+    return _finish(path, state, json, next=f"scaling evaluate {path}")
+
+
+def evaluate(
+    dir: RunDirectory,
+    checkpoints: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[NAME …]", help="Checkpoints; default: all.")
+    ] = (),
+    *,
+    json: Json = False,
+) -> int:
+    """Answer the held-out problems with every checkpoint that has not yet done so."""
+    from scaling import resolve, stages
+    from scaling.interrupt import Stop
+
+    run, settings = resolve.open_run(dir)
+    resolve.refuse_if_running(run)
+    with Stop() as stop:
+        state = stages.evaluate(dir, settings, stop, names=checkpoints or None, quiet=json)
+    return _finish(dir, state, json, next=f"scaling report {dir}")
+
+
+def report(dir: RunDirectory, *, json: Json = False) -> int:
+    """Fit both curves; write report.html and its figures."""
+    from scaling import resolve, stages
+
+    resolve.open_run(dir)
+    return _reported(dir, stages.report(dir), json)
+
+
+def plan(config: PresetOrFile = None, *, overrides: Overrides = (), json: Json = False) -> int:
+    """What a config costs and saves: parameters, FLOPs, checkpoints, test grid. Trains nothing."""
+    from scaling.resolve import load_config
+
+    return _print_plan(load_config(config or "demo", overrides), json)
+
+
+def check(dir: RunDirectory, *, json: Json = False) -> int:
+    """Verify a run's records and the hash of every leaf of its checkpoints."""
+    from scaling import resolve, stages
+    from scaling.check import check as check_records
+
+    run, settings = resolve.open_run(dir)
+    stages.prepare_jax()
+    from scaling import checkpoints
+
+    grid = settings.evaluation
+    found = [*check_records(dir, grid.problems, grid.budgets), *checkpoints.verify(dir)]
+    if json:
+        _print_json({"run": str(run.path), "findings": found})
+    else:
+        print("\n".join(found) or f"{dir}: nothing wrong found")
+    return FAILED if found else DONE
+
+
+def export(
+    dirs: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR …", help="Runs, or folders of runs.")],
+    *,
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FILE", help="points.csv or points.parquet.")],
+    json: Json = False,
+) -> int:
+    """Write the tidy table of all points: accuracy by train and test compute, with intervals."""
+    from analysis.load import points
+    from scaling.structure import ConfigError
+
+    if not dirs:
+        raise ConfigError(["DIR: at least one run directory, or folder of runs, must be given"])
+    if out.suffix not in (".csv", ".parquet"):
+        raise ConfigError([f"--out = {out}: must end in .csv or .parquet"])
+    if not out.parent.is_dir():
+        raise ConfigError([f"--out = {out}: the folder {out.parent} must exist"])
+    table = points(dirs)
+    if out.suffix == ".csv":
+        table.write_csv(out)
+    else:
+        table.write_parquet(out)
+    if json:
+        _print_json({"file": str(out), "rows": table.height})
+    else:
+        print(f"{out}: {table.height} points")
+    return DONE
+
+
+def config(
+    config: PresetOrFile = None,
+    *,
+    overrides: Overrides = (),
+    fields: Annotated[bool, arg(help="Explain every field instead.")] = False,
+    json: Json = False,
+) -> int:
+    """Print a config with every field resolved, as YAML that `scaling run` takes."""
+    from dataclasses import asdict
+
+    from scaling import config as configs
+    from scaling.resolve import load_config
+    from scaling.structure import field_docs
+
+    settings = load_config(config or "demo", overrides)
+    if fields and json:
+        _print_json({doc.path: asdict(doc) for doc in field_docs(configs.Config)})
+    elif fields:
+        for doc in field_docs(configs.Config):
+            print(f"{doc.path}: {doc.type} = {doc.default!r}\n    {doc.doc}")
+    elif json:
+        _print_json(asdict(settings))
+    else:
+        print(f"# hash: {configs.config_hash(settings)}\n{configs.dump(settings)}", end="")
+    return DONE
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "run": run,
+    "train": train,
+    "evaluate": evaluate,
+    "report": report,
+    "plan": plan,
+    "check": check,
+    "export": export,
+    "config": config,
+}
+
+
+def _overrides(args: Sequence[str]) -> list[str]:
+    """`--a.b=c`, as agents of W&B sweeps pass settings, becomes `--set a.b=c`."""
+    given = []
+    for text in args:
+        name, equals, _ = text.partition("=")
+        if equals and name.startswith("--") and _is_field(name[2:].partition(".")[0]):
+            given += ["--set", text[2:]]
+        else:
+            given.append(text)
+    return given
+
+
+def _is_field(name: str) -> bool:
+    from dataclasses import fields
+
+    from scaling.config import Config
+
+    return name in (f.name for f in fields(Config))
+
+
+# What is printed last --------------------------------------------------------------------------------------
+
+
+def _reported(path: Path, facts: dict[str, Any], json: bool) -> int:
+    return _finish(path, "done", json, **facts, next=f"scaling export {path} -o {path.name}.csv")
+
+
+def _finish(path: Path, state: str, json: bool, **facts: Any) -> int:
+    """Prints what came of a command and what to do next; returns the exit code of its state."""
+    if state == "preempted":
+        facts = {"next": f"scaling run --dir {path}"}
+    if json:
+        _print_json({"run": str(path), "state": state, **facts})
+    else:
+        if "verdict" in facts:
+            print(f"\n{facts['verdict']}\n")
+        print("\n".join([f"{path}: {state}", *(f"  {file}" for file in facts.get("files", ()))]))
+        print(f"next: {facts['next']}")
+    return PREEMPTED if state == "preempted" else DONE
+
+
+def _print_plan(config: Config, json: bool) -> int:
+    from scaling.plan import describe
+    from scaling.plan import plan as make_plan
+
+    facts = make_plan(config)
+    if json:
+        _print_json(facts)
+    else:
+        print(describe(facts))
+    return DONE
+
+
+def _print_json(value: Any) -> None:
+    print(jsons.dumps(value, default=str))

@@ -1,0 +1,93 @@
+"""Which config a command means, and which run directory: said in one line where the two do not fit."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from scaling.check import STALE_SECONDS
+from scaling.config import Config, config_hash, identity, load, parse
+from scaling.records import Run
+from scaling.structure import ConfigError, hint
+from scaling.tasks import make_task
+
+
+def load_config(preset_or_file: str, overrides: Sequence[str]) -> Config:
+    """A config whose task has the problems and demonstrations that it asks for. Raises ConfigError."""
+    config = load(preset_or_file, overrides)
+    try:
+        task = make_task(config.task)
+        task.problem(config.seed, "train", 0)
+        task.problem(config.seed, "eval", config.evaluation.problems - 1)
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
+    lines = [
+        f"warm_start.stages.{i}.demo = {stage.demo!r}: not a demonstration of {config.task.name}"
+        + hint(stage.demo, task.demos)
+        for i, stage in enumerate(config.warm_start.stages)
+        if stage.demo not in task.demos
+    ]
+    if lines:
+        raise ConfigError(lines)
+    return config
+
+
+def config_and_directory(
+    preset_or_file: str | None, path: Path | None, overrides: Sequence[str]
+) -> tuple[Config, Path]:
+    """The config to run (default: that of an existing directory, else demo) and where (default: under runs/).
+
+    Raises ConfigError where the directory holds another experiment, or where a process is running it.
+    """
+    if preset_or_file is None:
+        stored = Run(path).config_file if path else None
+        preset_or_file = str(stored) if stored and stored.is_file() else "demo"
+    config = load_config(preset_or_file, overrides)
+    path = path or Path("runs") / f"{Path(preset_or_file).stem}-s{config.seed}"
+    if Run(path).config_file.is_file():
+        run, stored_config = open_run(path)
+        before, after = identity(stored_config), identity(config)
+        other = [name for name in sorted({**before, **after}) if before.get(name) != after.get(name)]
+        if other:
+            raise ConfigError(
+                [f"{path}: holds a run with other {', '.join(other)}; choose another directory"]
+            )
+        refuse_if_running(run)
+    return config, path
+
+
+def open_run(path: Path) -> tuple[Run, Config]:
+    """An existing run and its config. Raises RecordError, or ConfigError where config.yaml was edited."""
+    run = Run.open(path)
+    config = parse(run.config_text())
+    if config_hash(config) != run.config_hash():
+        raise ConfigError(
+            [f"{run.config_file}: edited since the run began, whose hash is {run.config_hash()}"]
+        )
+    return run, config
+
+
+def refuse_if_running(run: Run) -> None:
+    """Two processes must not write one run. Raises ConfigError that names the other one."""
+    pid = writer(run)
+    if pid is not None:
+        raise ConfigError([f"{run.path}: process {pid} is running it; wait, or stop that one first"])
+
+
+def writer(run: Run) -> int | None:
+    """The other process that writes a run now, if it is one of this host: of no other can one be sure."""
+    status = run.read_status()
+    if status is None or status["state"] != "running" or status["host"] != socket.gethostname():
+        return None
+    if status["pid"] == os.getpid() or time.time() - status["heartbeat"] > STALE_SECONDS:
+        return None
+    try:
+        os.kill(status["pid"], 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass  # it exists, and belongs to somebody else
+    return status["pid"]

@@ -1,0 +1,99 @@
+"""The stages of a run, each restartable by itself, with their state kept in status.json.
+
+Each returns "done" or "preempted"; what fails is raised, its reason recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from scaling.config import Config, config_hash, dump
+from scaling.records import Run, environment
+from scaling.resolve import writer
+
+
+def prepare_jax() -> None:
+    """Before JAX is imported: keep compiled programs, all of them, between processes.
+
+    A folder for each kind of processor, because a home directory may serve several and programs do not move.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.is_file() else platform.processor()
+    features = sorted({line for line in text.splitlines() if line.startswith(("flags", "Features"))})
+    kind = hashlib.blake2b("".join(features).encode(), digest_size=4).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / f"jax-{platform.machine()}-{kind}"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: bool, quiet: bool) -> str:
+    """Train into a directory, new or not; with `evaluating`, each checkpoint is evaluated as it appears."""
+    prepare_jax()
+    import jax
+
+    from scaling import evaluate, tracking
+    from scaling import train as training
+
+    devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
+    described = environment(["scaling", *sys.argv[1:]], devices)
+    run = Run.create(path, dump(config), config_hash(config), described)
+    with stage(run, "train"), tracking.Terminal(path, config, quiet) as terminal:
+
+        def on_checkpoint(name: str) -> None:
+            evaluate.evaluate(path, config, names=[name], terminal=terminal, stop=stop)
+
+        callback = on_checkpoint if evaluating else None
+        state = training.train(path, config, terminal=terminal, on_checkpoint=callback, stop=stop)
+    run.write_status(state, "train")
+    return state
+
+
+def evaluate(
+    path: Path, config: Config, stop: Callable[[], bool], *, names: Sequence[str] | None, quiet: bool
+) -> str:
+    """Evaluate what is missing: of the named checkpoints, or of all (None)."""
+    prepare_jax()
+    from scaling import evaluate as evaluation
+    from scaling import tracking
+
+    run = Run.open(path)
+    with stage(run, "evaluate"), tracking.Terminal(path, config, quiet) as terminal:
+        state = evaluation.evaluate(path, config, names=names, terminal=terminal, stop=stop)
+    run.write_status(state, "evaluate")
+    return state
+
+
+def report(path: Path) -> dict[str, Any]:
+    """Fit, draw, write the report; its facts. A run that another process trains keeps that one's status."""
+    prepare_jax()
+    from analysis.report import write_report
+
+    run = Run.open(path)
+    command = run.environment()["command"]
+    if writer(run) is not None:
+        return write_report(path, command)
+    with stage(run, "report"):
+        facts = write_report(path, command)
+    run.write_status("done", "report")
+    return facts
+
+
+@contextlib.contextmanager
+def stage(run: Run, name: str) -> Iterator[None]:
+    """Records that a stage runs, and why it failed if it did."""
+    run.write_status("running", name)
+    try:
+        yield
+    except KeyboardInterrupt:
+        run.write_status("preempted", name)
+        raise
+    except BaseException as error:
+        run.write_status("failed", name, f"{type(error).__name__}: {error}")
+        raise

@@ -1,0 +1,230 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from scaling import config as configs
+from scaling import resolve, stages
+from scaling.cli import main
+from scaling.interrupt import Stop
+from scaling.records import Run, environment
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """The directory of a tiny run that has not begun."""
+    tiny = configs.load("tiny")
+    Run.create(tmp_path / "run", configs.dump(tiny), configs.config_hash(tiny), environment(["scaling"]))
+    return tmp_path / "run"
+
+
+def said(capsys, *argv):
+    """(exit code, stdout, stderr) of a command."""
+    code = main(argv)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("module", ["scaling.cli", "scaling.resolve, scaling.stages, scaling.plan"])
+def test_the_front_door_opens_without_the_heavy_packages(module):
+    heavy = ["jax", "flax", "numpy", "polars", "altair", "wandb", "orbax", "optax"]
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "train", "evaluate", "report", "plan", "check", "export", "config"]
+)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: scaling {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "lines"),
+    [
+        (["run", "nope"], ["nope: neither a preset"]),
+        (["plan", "tiny", "--set", "rl.samples=1", "--seed=-1"], ["seed = -1", "rl.samples = 1"]),
+        (["run", "tiny", "--set", "rl.flpos=1", "--rl.budgets=3"], ["rl.flpos = 1", "rl.budgets = 3"]),
+        (
+            ["plan", "--set", "warm_start.stages.0.demo=dril"],
+            ["warm_start.stages.0.demo = 'dril': not a demo"],
+        ),
+        (["plan", "pod", "--task.path=no/such.jsonl"], ["task.path: no/such.jsonl"]),
+        (["evaluate", "no/such"], ["no/such: not a run directory"]),
+        (["report", "no/such"], ["no/such: not a run directory"]),
+        (["check", "no/such"], ["no/such: not a run directory"]),
+        (["export", "no/such", "-o", "points.csv"], ["no/such: neither a run directory"]),
+        (["export", "no/such", "-o", "points.xls"], ["--out = points.xls: must end in .csv or .parquet"]),
+        (["export", "-o", "points.csv"], ["DIR: at least one"]),
+    ],
+)
+def test_bad_input_is_a_line_for_each_problem_and_exit_2(argv, lines, capsys):
+    code, out, err = said(capsys, *argv)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == len(lines)
+    for line, start in zip(err.splitlines(), lines, strict=True):
+        assert line.startswith(start)
+
+
+@pytest.mark.parametrize("argv", [["run", "tiny", "--bogus"], ["sail"], ["run", "tiny", "hour"]])
+def test_unknown_arguments_exit_2(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+
+
+def test_config_prints_yaml_that_is_that_config(tmp_path, capsys):
+    argv = ("config", "tiny", "--rl.flops=4e8", "--seed=3", "--set", "rl.kl=0.1")
+    code, out, _ = said(capsys, *argv)
+    (tmp_path / "mine.yaml").write_text(out)
+    expected = configs.load("tiny", ["rl.flops=4e8", "seed=3", "rl.kl=0.1"])
+    assert code == 0 and configs.load(str(tmp_path / "mine.yaml")) == expected
+    assert out.startswith(f"# hash: {configs.config_hash(expected)}\n")
+    assert json.loads(said(capsys, *argv, "--json")[1])["rl"]["kl"] == 0.1
+
+
+def test_config_explains_every_field(capsys):
+    code, out, _ = said(capsys, "config", "--fields")
+    assert code == 0
+    assert "rl.flops: float = 1000000000000.0\n    RL compute, FLOPs" in out
+    assert "warm_start.stages.0.budget: int = 64\n" in out
+
+
+def test_plan_trains_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = said(capsys, "run", "tiny", "--dry-run")
+    assert code == 0 and "parameters" in out and "checkpoints, at most" in out
+    assert not any(tmp_path.iterdir())
+
+
+def test_run_goes_train_evaluate_report_and_says_where_and_what_next(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    calls = []
+
+    def record(name, result):
+        def call(path, *_, **__):
+            calls.append((name, str(path)))
+            return result
+
+        monkeypatch.setattr(stages, name, call)
+
+    record("train", "done")
+    record("evaluate", "done")
+    record("report", {"verdict": "Cannot tell.", "files": ["report.html"]})
+    code, out, _ = said(capsys, "run", "tiny", "--seed=2")
+    assert code == 0
+    assert calls == [(name, "runs/tiny-s2") for name in ("train", "evaluate", "report")]
+    assert "Cannot tell." in out and "report.html" in out and "next: scaling export runs/tiny-s2" in out
+    facts = json.loads(said(capsys, "run", "tiny", "--seed=2", "--json")[1])
+    assert (facts["state"], facts["verdict"], facts["run"]) == ("done", "Cannot tell.", "runs/tiny-s2")
+
+    calls.clear()
+    record("evaluate", "preempted")
+    code, out, _ = said(capsys, "run", "tiny", "--dir", "here")
+    assert code == 75 and "next: scaling run --dir here" in out
+    assert calls == [("train", "here"), ("evaluate", "here")]
+
+
+def test_a_directory_goes_on_with_its_own_config_and_refuses_another(run_dir, capsys):
+    tiny = configs.load("tiny")
+    assert resolve.config_and_directory(None, run_dir, ()) == (tiny, run_dir)
+    config, _ = resolve.config_and_directory(None, run_dir, ["tracking.wandb=disabled", "mesh.fsdp=2"])
+    assert config.tracking.wandb == "disabled"
+    code, _, err = said(capsys, "train", str(run_dir), "tiny", "--rl.flops=1e9", "--seed=1")
+    assert code == 2
+    assert err == f"{run_dir}: holds a run with other rl.flops, seed; choose another directory\n"
+
+
+def test_an_edited_config_is_noticed(run_dir, capsys):
+    file = run_dir / "config.yaml"
+    file.write_text(file.read_text().replace("layers: 2", "layers: 3"))
+    code, _, err = said(capsys, "report", str(run_dir))
+    assert code == 2 and "edited since the run began" in err and len(err.splitlines()) == 1
+
+
+def test_a_run_that_another_process_writes_is_refused_until_it_is_dead(run_dir, capsys):
+    run = Run(run_dir)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        run.write_status("running", "train")
+        status = json.loads(run.status_file.read_text())
+        run.status_file.write_text(json.dumps({**status, "pid": other.pid}))
+        code, _, err = said(capsys, "train", str(run_dir))
+        assert (
+            code == 2
+            and err == f"{run_dir}: process {other.pid} is running it; wait, or stop that one first\n"
+        )
+        assert said(capsys, "evaluate", str(run_dir))[0] == 2
+        other.communicate(b"\n")
+    assert resolve.writer(run) is None
+    resolve.refuse_if_running(run)
+
+
+def test_what_fails_leaves_its_reason_in_the_status(run_dir):
+    run = Run(run_dir)
+    with pytest.raises(FloatingPointError), stages.stage(run, "train"):
+        assert (run.read_status() or {})["state"] == "running"
+        raise FloatingPointError("loss is nan at step 3")
+    status = run.read_status() or {}
+    assert (status["state"], status["stage"]) == ("failed", "train")
+    assert status["reason"] == "FloatingPointError: loss is nan at step 3"
+
+
+def test_errors_that_are_not_of_the_input_are_not_hidden(monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("shapes differ")
+
+    monkeypatch.setattr(stages, "train", broken)
+    with pytest.raises(ValueError, match="shapes differ"):
+        main(["run", "tiny", "--dir", "no/such"])
+
+
+def test_compiled_programs_are_kept_in_one_folder_that_the_user_may_choose(tmp_path, monkeypatch):
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        monkeypatch.setenv(name, "")  # so that both are restored
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    stages.prepare_jax()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"].startswith(str(tmp_path / "scaling"))
+    assert os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] == "0"
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
+    stages.prepare_jax()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_a_signal_asks_to_stop_and_the_handlers_come_back(number):
+    before = signal.getsignal(number)
+    with Stop() as stop:
+        assert not stop()
+        signal.raise_signal(number)
+        assert stop()
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_interrupt_kills():
+    code = """
+import time
+from scaling.interrupt import Stop
+with Stop() as stop:
+    print("ready", flush=True)
+    while not stop():
+        time.sleep(0.01)
+    print("stopping", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in ("ready", "stopping"):
+            assert process.stdout.readline().strip() == line
+            process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert process.wait(timeout=30) == -signal.SIGINT
+        assert time.monotonic() - began < 20
