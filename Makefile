@@ -1,0 +1,39 @@
+# make demo   run the main job, setting up first        make test   check and test, setting up first
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test lint lock setup clean
+
+demo: $(READY)
+	$(BIN)/scaling run demo
+
+test: lint
+	$(BIN)/pyright
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check
+
+setup: $(READY)
+
+# Remade when the lock or the project's metadata changes; a set-up that breaks off leaves no stamp behind.
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	rm -f $@
+	@echo "Setting up .venv; this takes a minute or two."
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Pins every package, with the hashes of its files, for all platforms and Pythons; names no index.
+lock:
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find scaling analysis sweeps tests -name __pycache__ -prune -exec rm -rf {} +
