@@ -1,0 +1,231 @@
+"""Checkpoints of a run: saved whole or not at all, verified leaf by leaf when they are read.
+
+Orbax commits a checkpoint atomically, but restores a damaged one without an error and with wrong values. So
+the manifest holds a hash of every leaf, taken before anything is written, and is itself written last: a
+checkpoint without a manifest does not exist, and one whose leaves do not have their hashes is set aside, not
+used.
+
+A state is a tree of arrays (nested dicts, tuples and named tuples), such as
+`{"params": ..., "opt_state": optax_state}`.
+
+    orbax: https://orbax.readthedocs.io
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from scaling.records import DAMAGED, RecordError, Row, Run, checkpoint_name
+
+PyTree = Any
+KINDS = ("start", "threshold", "end", "resume")
+
+
+class CheckpointError(RecordError):
+    """A state that does not belong to the checkpoints of this run."""
+
+
+class _Damage(Exception):
+    """What is wrong with one checkpoint."""
+
+
+# Leaves ----------------------------------------------------------------------------------------------------
+
+
+def leaf_paths(tree: PyTree) -> dict[str, Any]:
+    """Leaves by path, such as "opt_state/0/mu/embed": the same for tuples, named tuples, lists and dicts."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def leaf_hash(leaf: Any) -> str:
+    """16 bytes of blake2b, in hex, over dtype, shape and bytes of an array, fetched to the host."""
+    array = np.ascontiguousarray(jax.device_get(leaf))
+    digest = hashlib.blake2b(_kind(leaf).encode(), digest_size=16)
+    digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _kind(leaf: Any) -> str:
+    """Dtype and shape, such as "float32[64,256]"; of an abstract leaf too."""
+    return f"{np.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]"
+
+
+# Saving ----------------------------------------------------------------------------------------------------
+
+
+def save(run: Run, state: PyTree, manifest: Row) -> str:
+    """Save a state, then its manifest, then remove older rolling checkpoints; returns the checkpoint's name.
+
+    `manifest` has the caller's fields (step, kind, phase, ledger, ...); name, leaves, hashes, config hash and
+    time are added here. What an interrupted save left behind is removed first. A checkpoint of the same step
+    and the same leaves only gets the new manifest.
+    """
+    if manifest["kind"] not in KINDS:
+        raise CheckpointError(f"kind: {manifest['kind']!r} is none of {', '.join(KINDS)}")
+    name = checkpoint_name(manifest["step"])
+    leaves = leaf_paths(state)
+    hashes = {path: leaf_hash(leaf) for path, leaf in leaves.items()}
+    if not _holds(run, name, hashes):
+        run.manifest_file(name).unlink(missing_ok=True)
+        _remove_leftovers(run)
+        with _manager(run) as manager:
+            manager.save(manifest["step"], args=ocp.args.PyTreeSave(state), force=True)
+            manager.wait_until_finished()
+    run.write_manifest(
+        {
+            **manifest,
+            "name": name,
+            "leaves": {path: _kind(leaf) for path, leaf in leaves.items()},
+            "hashes": hashes,
+            "config_hash": run.config_hash(),
+            "time": time.time(),
+        }
+    )
+    _remove_rolling(run, before=manifest["step"])
+    return name
+
+
+@contextlib.contextmanager
+def _manager(run: Run) -> Iterator[ocp.CheckpointManager]:
+    """A manager for one operation, since it caches what is on disk; it starts in milliseconds."""
+    options = ocp.CheckpointManagerOptions(
+        step_format_fixed_length=8,
+        enable_async_checkpointing=False,
+        save_root_metadata=False,
+        lightweight_initialize=True,
+    )
+    handler = ocp.PyTreeCheckpointHandler()
+    with ocp.CheckpointManager(run.checkpoints.absolute(), options=options, item_handlers=handler) as manager:
+        yield manager
+
+
+def _holds(run: Run, name: str, hashes: dict[str, str]) -> bool:
+    if not run.manifest_file(name).exists() or not (run.checkpoints / name).is_dir():
+        return False
+    try:
+        return run.read_manifest(name)["hashes"] == hashes
+    except RecordError:
+        return False
+
+
+def _remove_leftovers(run: Run) -> None:
+    known = run.manifest_names()
+    for entry in run.checkpoints.glob("[0-9]*"):
+        if entry.is_dir() and entry.name not in known:
+            shutil.rmtree(entry)
+
+
+def _remove_rolling(run: Run, before: int) -> None:
+    for name in run.manifest_names():
+        try:
+            manifest = run.read_manifest(name)
+        except RecordError:
+            continue
+        if manifest["kind"] == "resume" and manifest["step"] < before:
+            run.manifest_file(name).unlink()
+            shutil.rmtree(run.checkpoints / name, ignore_errors=True)
+
+
+# Restoring -------------------------------------------------------------------------------------------------
+
+
+def restore(
+    run: Run, abstract_state: PyTree, name: str | None = None, warn: Callable[[str], None] = print
+) -> tuple[PyTree, Row] | None:
+    """The newest sound checkpoint, or the named one, as (state, manifest); None where there is none.
+
+    `abstract_state` is the state's tree of `jax.ShapeDtypeStruct`; a leaf's sharding says where it goes,
+    whatever mesh it was saved from. A damaged checkpoint is moved with its manifest into checkpoints/damaged,
+    `warn` gets one line, and the next older one is tried (with a name, none is).
+    Raises CheckpointError where the checkpoint is of another structure: that is no damage.
+    """
+    for candidate in [name] if name else reversed(run.manifest_names()):
+        try:
+            return _load(run, candidate, abstract_state)
+        except _Damage as damage:
+            place = _set_aside(run, candidate)
+            warn(f"checkpoint {candidate} is damaged ({damage}); moved to {place}")
+    return None
+
+
+def _load(run: Run, name: str, abstract_state: PyTree) -> tuple[PyTree, Row]:
+    manifest = _manifest(run, name)
+    wanted = {path: _kind(leaf) for path, leaf in leaf_paths(abstract_state).items()}
+    for path in sorted(wanted.keys() | manifest["leaves"].keys()):
+        has, want = manifest["leaves"].get(path, "none"), wanted.get(path, "none")
+        if has != want:
+            raise CheckpointError(f"checkpoint {name}: {path}: holds {has}, the state has {want}")
+    restore_args = ocp.checkpoint_utils.construct_restore_args(abstract_state)
+    arguments = ocp.args.PyTreeRestore(item=abstract_state, restore_args=restore_args)
+    return _read(run, manifest, lambda manager: arguments), manifest
+
+
+def _manifest(run: Run, name: str) -> Row:
+    try:
+        manifest = run.read_manifest(name)
+    except RecordError as error:
+        raise _Damage(error) from None
+    if not (run.checkpoints / name).is_dir():
+        raise _Damage("its directory is missing")
+    return manifest
+
+
+def _read(
+    run: Run, manifest: Row, arguments: Callable[[ocp.CheckpointManager], ocp.args.PyTreeRestore]
+) -> PyTree:
+    """What orbax restores, every leaf verified."""
+    try:
+        with _manager(run) as manager:
+            state = manager.restore(manifest["step"], args=arguments(manager))
+    except (PermissionError, MemoryError, jax.errors.JaxRuntimeError):
+        raise  # the machine's trouble, not the checkpoint's
+    except Exception as error:
+        raise _Damage(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}") from error
+    found = {path: leaf_hash(leaf) for path, leaf in leaf_paths(state).items()}
+    wrong = [path for path, expected in manifest["hashes"].items() if found.get(path) != expected]
+    if wrong:
+        raise _Damage(f"{len(wrong)} of {len(found)} leaves do not have their hash, {wrong[0]} among them")
+    return state
+
+
+def _set_aside(run: Run, name: str) -> Path:
+    """Move a checkpoint and its manifest into checkpoints/damaged, beside earlier ones of the same name."""
+    place = run.checkpoints / DAMAGED
+    place.mkdir(exist_ok=True)
+    taken = {entry.name.removesuffix(".json") for entry in place.iterdir()}
+    target = next(new for n in range(len(taken) + 1) if (new := f"{name}-{n}" if n else name) not in taken)
+    # The directory first: a crash in between leaves a manifest alone, and not a leftover that a save removes.
+    for old, new in ((name, target), (f"{name}.json", f"{target}.json")):
+        if (run.checkpoints / old).exists():
+            (run.checkpoints / old).rename(place / new)
+    return place / target
+
+
+def verify(path: str | Path) -> list[str]:
+    """Findings about what a run's checkpoints hold, a line each; empty where all are sound. Moves nothing."""
+    run = Run.open(path)
+
+    def on_the_host(manager: ocp.CheckpointManager) -> ocp.args.PyTreeRestore:
+        tree = manager.item_metadata(manifest["step"]).tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return ocp.args.PyTreeRestore(restore_args=as_numpy)
+
+    found = []
+    for name in run.manifest_names():
+        try:
+            manifest = _manifest(run, name)
+            _read(run, manifest, on_the_host)
+        except _Damage as damage:
+            found.append(f"{run.checkpoints / name}: damaged ({damage})")
+    return found
