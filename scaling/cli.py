@@ -116,7 +116,25 @@ def evaluate(
     resolve.refuse_if_running(run)
     with Stop() as stop:
         state = stages.evaluate(dir, settings, stop, names=checkpoints or None, quiet=json)
-    return _finish(dir, state, json, next=f"scaling report {dir}")
+    return _finish(dir, state, json, next=f"scaling fit {dir}; scaling report {dir}")
+
+
+def fit(dir: RunDirectory, *, json: Json = False) -> int:
+    """Print what each curve says: the verdict, the gain from ten times the compute, the asymptote."""
+    from scaling import resolve, stages
+
+    resolve.open_run(dir)
+    answers = stages.fit(dir)
+    if json:
+        _print_json({"run": str(dir), "answers": [answer.as_dict() for answer in answers]})
+        return DONE
+    from analysis.saturation import describe
+
+    for answer in answers:
+        print(describe(answer))
+        if answer.reason and answer.probability is not None:
+            print(f"    {answer.reason}")
+    return DONE
 
 
 def report(dir: RunDirectory, *, json: Json = False) -> int:
@@ -211,6 +229,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run,
     "train": train,
     "evaluate": evaluate,
+    "fit": fit,
     "report": report,
     "plan": plan,
     "check": check,

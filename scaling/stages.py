@@ -70,19 +70,34 @@ def evaluate(
     return state
 
 
+def fit(path: Path) -> list[Any]:
+    """Fit a run's curves; an `analysis.saturation.Answer` for each."""
+    prepare_jax()
+    from analysis.study import study
+
+    with _stage_unless_training(path, "fit"):
+        return [curve.answer for curve in study(path).curves]
+
+
 def report(path: Path) -> dict[str, Any]:
-    """Fit, draw, write the report; its facts. A run that another process trains keeps that one's status."""
+    """Fit, draw, write the report; its facts."""
     prepare_jax()
     from analysis.report import write_report
 
+    with _stage_unless_training(path, "report"):
+        return write_report(path, Run.open(path).environment()["command"])
+
+
+@contextlib.contextmanager
+def _stage_unless_training(path: Path, name: str) -> Iterator[None]:
+    """A stage that ends "done"; where another process trains the run, the status stays that one's."""
     run = Run.open(path)
-    command = run.environment()["command"]
     if writer(run) is not None:
-        return write_report(path, command)
-    with stage(run, "report"):
-        facts = write_report(path, command)
-    run.write_status("done", "report")
-    return facts
+        yield
+        return
+    with stage(run, name):
+        yield
+    run.write_status("done", name)
 
 
 @contextlib.contextmanager

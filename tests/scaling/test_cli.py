@@ -38,7 +38,7 @@ def test_the_front_door_opens_without_the_heavy_packages(module):
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "train", "evaluate", "report", "plan", "check", "export", "config"]
+    "command", ["run", "train", "evaluate", "fit", "report", "plan", "check", "export", "config"]
 )
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
