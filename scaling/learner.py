@@ -1,0 +1,108 @@
+"""Gradients accumulated over microbatches, and the optimiser's step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from scaling.batches import Batch
+from scaling.objectives import Recipe, kl_k3, policy_term, token_logp
+from scaling.sharding import place_batch
+
+SUPERVISED = Recipe("maximum likelihood", "group_mean", "none", "reinforce", "token_mean")
+"""The supervised loss is the policy gradient with an advantage of 1 everywhere."""
+
+
+def forward(graphdef: nnx.GraphDef, params: nnx.State, batch: Batch, temperature: float):
+    """Log-probability and entropy of each generated token (float32 B×T), and whether it was the likeliest."""
+    prompt, tokens = batch.prompts_BxN.shape[1], jnp.asarray(batch.tokens_BxT)
+    fed = jnp.concatenate([jnp.asarray(batch.prompts_BxN), tokens[:, :-1]], axis=1)
+    logits, _ = nnx.merge(graphdef, params)(fed, jnp.asarray(batch.padding_B))
+    logits_BxTxV = logits[:, prompt - 1 :] / temperature
+    return *token_logp(logits_BxTxV, tokens), logits_BxTxV.argmax(axis=-1) == tokens
+
+
+@partial(jax.jit, static_argnames=("graphdef", "recipe", "temperature", "kl"), donate_argnames=("total",))
+def accumulate(
+    graphdef: nnx.GraphDef,
+    params: nnx.State,
+    reference: nnx.State | None,
+    total: Any,
+    batch: Batch,
+    *,
+    recipe: Recipe,
+    temperature: float,
+    kl: float,
+) -> Any:
+    """`total` (gradients, sums of metrics) with those of one microbatch added."""
+
+    def loss(params: nnx.State):
+        logp_BxT, entropy_BxT, likeliest_BxT = forward(graphdef, params, batch, temperature)
+        term_BxT, clipped_BxT = policy_term(logp_BxT, batch.old_logp_BxT, batch.advantage_BxT, recipe)
+        used_BxT = batch.weight_BxT > 0
+        sums = {
+            "tokens": used_BxT.sum(),
+            "entropy": jnp.where(used_BxT, entropy_BxT, 0).sum(),
+            "clip_fraction": (used_BxT & clipped_BxT).sum(),
+            "mismatch": jnp.where(used_BxT, jnp.abs(logp_BxT - batch.old_logp_BxT), 0).sum(),
+            "accuracy": (used_BxT & likeliest_BxT).sum(),
+            "kl": jnp.zeros(()),
+        }
+        if reference is not None:
+            reference_BxT, _, _ = forward(graphdef, reference, batch, temperature)
+            kl_BxT = kl_k3(logp_BxT, reference_BxT)
+            term_BxT = term_BxT - kl * kl_BxT
+            sums["kl"] = jnp.where(used_BxT, kl_BxT, 0).sum()
+        value = -jnp.where(used_BxT, batch.weight_BxT * term_BxT, 0).sum()
+        return value, sums | {"loss": value}
+
+    grads, sums = jax.grad(loss, has_aux=True)(params)
+    sums = jax.tree.map(lambda x: x.astype(jnp.float32), sums)
+    return jax.tree.map(jnp.add, total, (grads, sums))
+
+
+def gradient(
+    graphdef: nnx.GraphDef,
+    params: nnx.State,
+    reference: nnx.State | None,
+    parts: Iterable[Batch],
+    mesh: Mesh,
+    *,
+    recipe: Recipe = SUPERVISED,
+    temperature: float = 1.0,
+    kl: float = 0.0,
+) -> tuple[nnx.State, dict[str, jax.Array]]:
+    """The gradient of the loss over all parts, and its metrics (means over tokens; `loss` and `tokens` summed)."""
+    names = ("tokens", "entropy", "clip_fraction", "mismatch", "accuracy", "kl", "loss")
+    total = jax.tree.map(jnp.zeros_like, params), {name: jnp.zeros(()) for name in names}
+    for part in parts:
+        total = accumulate(
+            graphdef, params, reference, total, place_batch(part, mesh), recipe=recipe, temperature=temperature, kl=kl
+        )
+    grads, sums = total
+    tokens = jnp.maximum(sums["tokens"], 1)
+    return grads, {k: v if k in ("tokens", "loss") else v / tokens for k, v in sums.items()}
+
+
+def optimiser(*, b2: float, weight_decay: float, clip_norm: float) -> optax.GradientTransformation:
+    """AdamW without its learning rate, which `step` takes, so that a schedule needs no state of its own."""
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm),
+        optax.scale_by_adam(b2=b2),
+        optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params)),
+    )
+
+
+@partial(jax.jit, static_argnames=("tx",), donate_argnames=("params", "opt_state"))
+def step(tx: optax.GradientTransformation, params, opt_state, grads, learning_rate):
+    """Parameters and optimiser state after one update, and the gradient's global norm before clipping."""
+    updates, opt_state = tx.update(grads, opt_state, params)
+    params = optax.apply_updates(params, jax.tree.map(lambda u: -learning_rate * u, updates))
+    return params, opt_state, optax.global_norm(grads)

@@ -1,0 +1,150 @@
+"""The decoder: one definition for training and for cached decoding.
+
+Shapes: B batch, T tokens, S attended positions, W width, H query heads, K key-value heads, G = H / K, D head size,
+F feed-forward, V vocabulary. Prompts are left-padded, so that every row of a batch stands at the same position;
+rotary positions are relative, so the padding shifts nothing.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from scaling.config import ModelConfig
+
+import os
+EMB = float(os.environ.get("EMB", "1"))
+Cache = list[tuple[jax.Array, jax.Array]]
+"""Keys and values of each layer, both B×K×S×D: heads before time, or attention on a CPU is 30 times slower."""
+
+
+def rms_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
+    """Root-mean-square normalisation in float32 (Zhang & Sennrich 2019, arXiv 1910.07467)."""
+    x32 = x.astype(jnp.float32)
+    return (x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + 1e-6) * scale).astype(x.dtype)
+
+
+def rotate(x_BxTxHxD: jax.Array, positions_T: jax.Array, base: float) -> jax.Array:
+    """Rotary positions, halves paired (Su et al. 2021, arXiv 2104.09864)."""
+    half = x_BxTxHxD.shape[-1] // 2
+    angle_TxD = positions_T[:, None] * base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    cos, sin = jnp.cos(angle_TxD)[:, None], jnp.sin(angle_TxD)[:, None]
+    a, b = jnp.split(x_BxTxHxD.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x_BxTxHxD.dtype)
+
+
+class Block(nnx.Module):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.config = config
+        c, queries, keys = config, config.heads * config.head_size, config.kv_heads * config.head_size
+
+        def matrix(fan_in: int, fan_out: int, gain: float = 1.0) -> nnx.Param:
+            return nnx.Param(jax.random.normal(rngs.params(), (fan_in, fan_out)) * gain * fan_in**-0.5)
+
+        out_gain = (2 * c.layers) ** -0.5
+        self.attention_norm = nnx.Param(jnp.ones(c.width))
+        self.query = matrix(c.width, queries)
+        self.key = matrix(c.width, keys)
+        self.value = matrix(c.width, keys)
+        self.out = matrix(queries, c.width, out_gain)
+        self.ff_norm = nnx.Param(jnp.ones(c.width))
+        self.up = matrix(c.width, c.ff)
+        if c.feedforward == "gated":
+            self.gate = matrix(c.width, c.ff)
+        self.down = matrix(c.ff, c.width, out_gain)
+
+    def __call__(self, x_BxTxW, positions_T, mask_BxTxS, cache, index, span):
+        x_BxTxW, cache = self.attend(x_BxTxW, positions_T, mask_BxTxS, cache, index, span)
+        return self.feed_forward(x_BxTxW), cache
+
+    def attend(self, x_BxTxW, positions_T, mask_BxTxS, cache, index, span):
+        c, (B, T, _) = self.config, x_BxTxW.shape
+        h = rms_norm(x_BxTxW, self.attention_norm[...])
+        q, k, v = (h @ w[...].astype(h.dtype) for w in (self.query, self.key, self.value))
+        q_BxTxHxD = rotate(q.reshape(B, T, c.heads, c.head_size), positions_T, c.rope_base)
+        k_BxTxKxD = rotate(k.reshape(B, T, c.kv_heads, c.head_size), positions_T, c.rope_base)
+        k_BxKxSxD = k_BxTxKxD.swapaxes(1, 2)
+        v_BxKxSxD = v.reshape(B, T, c.kv_heads, c.head_size).swapaxes(1, 2)
+        if cache is not None:
+            cache = tuple(
+                jax.lax.dynamic_update_slice(old, new, (0, 0, index, 0))
+                for old, new in zip(cache, (k_BxKxSxD, v_BxKxSxD), strict=True)
+            )
+            k_BxKxSxD, v_BxKxSxD = (part[:, :, :span] for part in cache)
+        S = k_BxKxSxD.shape[2]
+        q_BxKxGTxD = q_BxTxHxD.swapaxes(1, 2).reshape(B, c.kv_heads, -1, c.head_size)
+        s_BxKxGTxS = jnp.einsum("bkqd,bksd->bkqs", q_BxKxGTxD, k_BxKxSxD, preferred_element_type=jnp.float32)
+        s_BxKxGxTxS = s_BxKxGTxS.reshape(B, c.kv_heads, -1, T, S) * c.head_size**-0.5
+        s_BxKxGxTxS = jnp.where(mask_BxTxS[:, None, None], s_BxKxGxTxS, -1e30)
+        w_BxKxGTxS = jax.nn.softmax(s_BxKxGxTxS, axis=-1).reshape(s_BxKxGTxS.shape).astype(v_BxKxSxD.dtype)
+        a_BxHxTxD = jnp.einsum("bkqs,bksd->bkqd", w_BxKxGTxS, v_BxKxSxD).reshape(B, c.heads, T, c.head_size)
+        return x_BxTxW + a_BxHxTxD.swapaxes(1, 2).reshape(B, T, -1) @ self.out[...].astype(h.dtype), cache
+
+    def feed_forward(self, x_BxTxW):
+        h = rms_norm(x_BxTxW, self.ff_norm[...])
+        up_BxTxF = h @ self.up[...].astype(h.dtype)
+        if self.config.feedforward == "gated":
+            up_BxTxF = up_BxTxF * jax.nn.silu(h @ self.gate[...].astype(h.dtype))
+        else:
+            up_BxTxF = jnp.square(jax.nn.relu(up_BxTxF))
+        return x_BxTxW + up_BxTxF @ self.down[...].astype(h.dtype)
+
+
+class Decoder(nnx.Module):
+    """Pre-norm decoder: RMSNorm, rotary positions, grouped-query attention, relu² or gated feed-forward."""
+
+    def __init__(self, config: ModelConfig, vocab: int, rngs: nnx.Rngs):
+        self.config = config
+        self.embedding = nnx.Param(jax.random.normal(rngs.params(), (vocab, config.width)) * EMB)
+        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
+        self.final_norm = nnx.Param(jnp.ones(config.width))
+        if not config.tied:
+            self.unembedding = nnx.Param(
+                jax.random.normal(rngs.params(), (config.width, vocab)) * 0.1 * config.width**-0.5
+            )
+
+    def __call__(
+        self,
+        tokens_BxT: Int[Array, "B T"],
+        padding_B: Int[Array, "B"],
+        cache: Cache | None = None,
+        index: int | jax.Array = 0,
+        span: int | None = None,
+    ) -> tuple[Float[Array, "B T V"], Cache | None]:
+        """float32 logits of the token after each, and the cache with these tokens in it.
+
+        `padding_B` counts the left-padding of each row. With a cache the tokens stand at positions
+        index … index + T − 1 and attend to the first `span` (static) positions of the cache at most.
+        """
+        c, T = self.config, tokens_BxT.shape[1]
+        positions_T = index + jnp.arange(T)
+        S = T if cache is None else (span or cache[0][0].shape[2])
+        keys_S = jnp.arange(S)
+        mask_BxTxS = (keys_S <= positions_T[:, None]) & (keys_S >= padding_B[:, None, None])
+        x_BxTxW = self.embedding[...].astype(c.dtype)[tokens_BxT]
+        call = nnx.remat(Block.__call__, static_argnums=(6,)) if c.remat else Block.__call__
+        new_cache = []
+        for i, block in enumerate(self.blocks):
+            x_BxTxW, layer = call(block, x_BxTxW, positions_T, mask_BxTxS, cache and cache[i], index, S)
+            new_cache.append(layer)
+        x_BxTxW = rms_norm(x_BxTxW, self.final_norm[...])
+        out_WxV = self.embedding[...].T if c.tied else self.unembedding[...]
+        if c.tied:
+            x_BxTxW = x_BxTxW * c.width**-0.5
+        logits_BxTxV = jnp.einsum(
+            "btw,wv->btv", x_BxTxW, out_WxV.astype(x_BxTxW.dtype), preferred_element_type=jnp.float32
+        )
+        return logits_BxTxV, None if cache is None else new_cache
+
+
+def empty_cache(config: ModelConfig, batch: int, span: int) -> Cache:
+    """Zeros for `span` positions."""
+    shape = (batch, config.kv_heads, span, config.head_size)
+    return [(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in range(config.layers)]
+
+
+def build(config: ModelConfig, vocab: int, seed: int) -> tuple[nnx.GraphDef, nnx.State]:
+    """The model split into its definition and its float32 parameters; merge them inside jit."""
+    return nnx.split(Decoder(config, vocab, nnx.Rngs(params=seed)))

@@ -1,0 +1,145 @@
+"""Supervised and policy-gradient losses: one objective, whose options give the published recipes by name.
+
+A loss is Σ_it weight_it · term_it over the tokens of a batch. The weights carry the aggregation and are computed
+once for the whole batch, so the loss does not change with gradient accumulation.
+
+Shapes: P problems, G samples a problem (the group), B = P × G completions (row p·G + g), T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Options of the policy-gradient objective."""
+
+    reference: str
+    """Where the recipe was published."""
+    baseline: Literal["group_mean", "leave_one_out"]
+    """What is subtracted from a reward."""
+    scale: Literal["none", "group_std", "batch_std"]
+    """What the difference is divided by."""
+    term: Literal["reinforce", "clipped", "cispo"]
+    """reinforce: A·log π. clipped: min(ρA, clip(ρ, 1−clip_low, 1+clip_high)·A). cispo: stop_gradient(min(ρ,
+    1+clip_high))·A·log π."""
+    aggregate: Literal["sequence_sum", "sequence_mean", "constant", "token_mean", "prompt_mean"]
+    """How tokens are averaged; `weights` says each."""
+    zero_variance: Literal["keep", "filter", "redraw"] = "keep"
+    """Groups whose rewards are all equal: kept, dropped from the loss, or dropped and replaced by new problems."""
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    overlong: float = 0.0
+    """Share of the thinking budget over which a linear penalty of at most 1 sets in (soft overlong punishment)."""
+
+
+RECIPES = {
+    "rloo": Recipe("arXiv 2402.14740", "leave_one_out", "none", "reinforce", "sequence_sum"),
+    "grpo": Recipe("arXiv 2402.03300", "group_mean", "group_std", "clipped", "sequence_mean"),
+    "dr_grpo": Recipe("arXiv 2503.20783", "group_mean", "none", "clipped", "constant"),
+    "dapo": Recipe(
+        "arXiv 2503.14476", "group_mean", "group_std", "clipped", "token_mean", "redraw", clip_high=0.28, overlong=0.2
+    ),
+    "cispo": Recipe(
+        "arXiv 2506.13585, with the choices of ScaleRL, arXiv 2510.13786",
+        "group_mean",
+        "batch_std",
+        "cispo",
+        "prompt_mean",
+        "filter",
+        clip_high=4.0,
+    ),
+}
+EPSILON = 1e-6
+
+
+def informative(rewards_PxG: np.ndarray) -> np.ndarray:
+    """bool[P]: groups whose rewards differ."""
+    return rewards_PxG.max(axis=1) > rewards_PxG.min(axis=1)
+
+
+def advantages(rewards_PxG: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """float64[P, G] advantages. Raises ValueError for groups of one, which have no baseline."""
+    group = rewards_PxG.shape[1]
+    if group < 2:
+        raise ValueError(f"rl.samples: {group} a problem leaves no baseline; at least 2")
+    centred = rewards_PxG - rewards_PxG.mean(axis=1, keepdims=True)
+    if recipe.baseline == "leave_one_out":
+        centred = centred * group / (group - 1)
+    if recipe.scale == "group_std":
+        return centred / (rewards_PxG.std(axis=1, keepdims=True) + EPSILON)
+    if recipe.scale == "batch_std":
+        kept = informative(rewards_PxG) if recipe.zero_variance != "keep" else np.ones(len(rewards_PxG), bool)
+        return centred / (centred[kept].std() + EPSILON) if kept.any() else centred
+    return centred
+
+
+def overlong_penalty(thinking_B: np.ndarray, budget: int, recipe: Recipe) -> np.ndarray:
+    """float64[B] in [−1, 0]: linear over the last `overlong` share of the budget (DAPO, eq. 13)."""
+    ramp = recipe.overlong * budget
+    return -np.clip((thinking_B - (budget - ramp)) / ramp, 0.0, 1.0) if ramp > 0 else np.zeros(len(thinking_B))
+
+
+def weights(mask_BxT: np.ndarray, kept_P: np.ndarray, recipe: Recipe, longest: int) -> np.ndarray:
+    """float64[B, T] weight of each token's term; 0 where masked or where the group was dropped.
+
+    sequence_sum: 1/B. sequence_mean: 1/(B · tokens of the sequence). constant: 1/(B · longest).
+    token_mean: 1/tokens of the batch. prompt_mean: 1/(P · tokens of the prompt's group).
+    """
+    group = len(mask_BxT) // len(kept_P)
+    mask = mask_BxT * np.repeat(kept_P, group)[:, None].astype(float)
+    length_B = mask.sum(axis=1)
+    batch = max(kept_P.sum() * group, 1)
+    divisor_B = {
+        "sequence_sum": lambda: np.full(len(mask), float(batch)),
+        "sequence_mean": lambda: batch * np.maximum(length_B, 1),
+        "constant": lambda: np.full(len(mask), float(batch * longest)),
+        "token_mean": lambda: np.full(len(mask), max(mask.sum(), 1)),
+        "prompt_mean": lambda: max(kept_P.sum(), 1)
+        * np.maximum(np.repeat(length_B.reshape(-1, group).sum(axis=1), group), 1),
+    }[recipe.aggregate]()
+    return mask / divisor_B[:, None]
+
+
+def step_credit(tokens_BxT: np.ndarray, step_tokens: tuple[int, ...], discount: float) -> np.ndarray:
+    """float64[B, T]: discount^(steps of thinking that end from the token on); 1 at discount 1.
+
+    Scaling an advantage so gives the choices near the outcome most of the credit, as a discounted return does. It
+    is not part of the published recipes.
+    """
+    ends_BxT = np.isin(tokens_BxT, step_tokens)
+    return float(discount) ** ends_BxT[:, ::-1].cumsum(axis=1)[:, ::-1]
+
+
+def policy_term(
+    logp_BxT: jax.Array, old_logp_BxT: jax.Array, advantage_BxT: jax.Array, recipe: Recipe
+) -> tuple[jax.Array, jax.Array]:
+    """The term to be maximised, a token, and whether clipping acted there."""
+    ratio = jnp.exp(logp_BxT - jax.lax.stop_gradient(old_logp_BxT))
+    high = 1 + recipe.clip_high
+    if recipe.term == "reinforce":
+        return advantage_BxT * logp_BxT, jnp.zeros_like(ratio, bool)
+    if recipe.term == "cispo":
+        weight = jax.lax.stop_gradient(jnp.minimum(ratio, high))
+        return weight * advantage_BxT * logp_BxT, ratio > high
+    clipped = jnp.clip(ratio, 1 - recipe.clip_low, high) * advantage_BxT
+    return jnp.minimum(ratio * advantage_BxT, clipped), clipped < ratio * advantage_BxT
+
+
+def kl_k3(logp_BxT: jax.Array, reference_BxT: jax.Array) -> jax.Array:
+    """k3 estimate of KL(π ‖ π_ref) a token: exp(Δ) − Δ − 1, Δ = log π_ref − log π (Schulman's note on KL)."""
+    delta = reference_BxT - logp_BxT
+    return jnp.exp(delta) - delta - 1
+
+
+def token_logp(logits_BxTxV: jax.Array, targets_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Log-probability of each target and entropy of each distribution, nats, float32 B×T."""
+    logp_BxTxV = jax.nn.log_softmax(logits_BxTxV)
+    picked = jnp.take_along_axis(logp_BxTxV, targets_BxT[..., None], axis=-1)[..., 0]
+    return picked, -(jnp.exp(logp_BxTxV) * logp_BxTxV).sum(axis=-1)

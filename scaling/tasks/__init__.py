@@ -1,0 +1,109 @@
+"""Tasks: problems, verifiers and tokenizers, one file a task.
+
+A completion is a list of tokens: thinking, then `ANSWER` (written by the model, or injected when the thinking
+budget runs out), then the answer, then `END`. A task may let the model end without `ANSWER`; it then says in
+`verify` what counts as the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+PAD, END, ANSWER = 0, 1, 2
+SPECIALS = ("<pad>", "<end>", "<answer>")
+
+Split = Literal["train", "eval"]
+EVAL_SHARE = 8
+"""One problem in this many belongs to the evaluation split."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    index: int
+    difficulty: int
+    key: str
+    """Canonical identity: problems that are the same question under a symmetry share it."""
+    prompt: tuple[int, ...]
+    data: Any
+    """What the task's verifier needs."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    tokens: tuple[int, ...]
+    """A whole completion, `END` included."""
+    forced: int | None = None
+    """Position of an injected `ANSWER`, which is not the model's own word and is not trained on."""
+    given: tuple[int, ...] = ()
+    """Positions of other tokens not trained on: chosen at random, they teach nothing."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    correct: bool
+    answer: str | None
+    """Canonical answer, the unit of a majority vote; None where none could be parsed."""
+    lines: int = 0
+    """Checkable lines of thinking."""
+    slips: int = 0
+    """Lines among them that are false."""
+
+
+class Task(Protocol):
+    vocab: tuple[str, ...]
+    """Token texts; the first three are `SPECIALS`."""
+    prompt_tokens: int
+    """Longest prompt."""
+    answer_tokens: int
+    """Most tokens after `ANSWER`, `END` included."""
+    step_tokens: tuple[int, ...]
+    """Tokens that end a step of thinking."""
+    demos: tuple[str, ...]
+    """Kinds of demonstration; empty where the task has none."""
+
+    def problem(self, seed: int, split: Split, index: int) -> Problem:
+        """The problem at a place of a split: a pure function of its arguments."""
+        ...
+
+    def demonstrate(self, problem: Problem, kind: str, budget: int, rng: random.Random) -> Demonstration:
+        """One worked completion whose thinking is at most `budget` tokens, forced there if it is longer."""
+        ...
+
+    def verify(self, problem: Problem, completion: Sequence[int]) -> Verdict:
+        """Judge a completion (without padding). Never raises, never evaluates; linear in its length."""
+        ...
+
+
+def split_of(key: str) -> Split:
+    """The split a problem belongs to, from a hash of its canonical key: no problem is ever in both."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return "eval" if int.from_bytes(digest) % EVAL_SHARE == 0 else "train"
+
+
+def draw(seed: int, split: Split, index: int, propose: Callable[[random.Random], tuple[str, Any]]) -> tuple[str, Any]:
+    """First proposal (key, data) of a stream seeded by (seed, split, index) that falls into the split."""
+    rng = random.Random(f"{seed}/{split}/{index}")
+    while True:
+        key, data = propose(rng)
+        if split_of(key) == split:
+            return key, data
+
+
+def text(task: Task, tokens: Sequence[int]) -> str:
+    """Tokens as a person reads them, padding left out."""
+    return " ".join(task.vocab[t] for t in tokens if t != PAD)
+
+
+TASKS = ("root_search", "operator_search", "recurrence", "problem_file")
+
+
+def make_task(config: Any) -> Task:
+    """The task that a `TaskConfig` names. Raises ValueError with the known names for another."""
+    if config.name not in TASKS:
+        raise ValueError(f"task.name: {config.name!r} is not a task; known: {', '.join(TASKS)}")
+    return importlib.import_module(f"scaling.tasks.{config.name}").make(config)

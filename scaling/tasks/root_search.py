@@ -1,0 +1,159 @@
+"""Root search: find x with f(x) = target, by trying.
+
+f is a chain of +, − and × with small constants, in saturating arithmetic on 0–99, so it never falls as x grows.
+One line of thinking tries a candidate: `x op c r op c r … verdict`, where the verdict says whether the result is
+below (<), above (>) or equal to (!) the target. After a hit the model writes ANSWER and the candidate. How much a
+line is worth depends on which candidate it tries: blind guesses, bisection by the verdicts, interpolation by the
+results, or the inverse of f in the head. Demonstrations guess mostly blindly; the rest is left to RL.
+
+Difficulty is the number of steps of f. Two chains with the same a·x + b are the same function, and a function
+belongs to one split only.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scaling.config import TaskConfig
+from scaling.tasks import ANSWER, END, SPECIALS, Demonstration, Problem, Split, Verdict, draw
+
+TOP = 99
+OPS = "+-*"
+import os
+CONSTANTS = {"+": range(1, 10), "-": range(1, 10), "*": range(2, 6)} if not os.environ.get("CON") else {"+": (1,2,3,5,8), "-": (1,2,3,5,8), "*": (2,3,4)}
+BELOW, ABOVE, HIT = "<", ">", "!"
+VOCAB = (*SPECIALS, *map(str, range(TOP + 1)), *OPS, "=", BELOW, ABOVE, HIT)
+ID = {text: i for i, text in enumerate(VOCAB)}
+ZERO = ID["0"]
+FOLLOW = 0.3
+"""Share of demonstrated guesses that heed the verdicts so far; the others are blind."""
+
+Steps = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Equation:
+    steps: Steps
+    target: int
+
+
+def apply(op: str, c: int, value: int) -> int:
+    """One step in saturating arithmetic."""
+    return min(max(value + c if op == "+" else value - c if op == "-" else value * c, 0), TOP)
+
+
+def evaluate(steps: Steps, x: int) -> int:
+    for op, c in steps:
+        x = apply(op, c, x)
+    return x
+
+
+def linear(steps: Steps) -> tuple[int, int]:
+    """(a, b) of the unsaturated a·x + b."""
+    a, b = 1, 0
+    for op, c in steps:
+        a, b = (a * c, b * c) if op == "*" else (a, b + c if op == "+" else b - c)
+    return a, b
+
+
+def try_line(equation: Equation, x: int) -> tuple[list[int], str]:
+    """The true line that tries x, and its verdict."""
+    tokens, value = [ZERO + x], x
+    for op, c in equation.steps:
+        value = apply(op, c, value)
+        tokens += [ID[op], ZERO + c, ZERO + value]
+    verdict = BELOW if value < equation.target else ABOVE if value > equation.target else HIT
+    return [*tokens, ID[verdict]], verdict
+
+
+@dataclass(frozen=True)
+class RootSearch:
+    difficulty_min: int
+    difficulty_max: int
+    vocab: tuple[str, ...] = VOCAB
+    answer_tokens: int = 2
+    step_tokens: tuple[int, ...] = (ID[BELOW], ID[ABOVE], ID[HIT])
+    demos: tuple[str, ...] = ("drill", "trace")
+
+    @property
+    def prompt_tokens(self) -> int:
+        return 2 * self.difficulty_max + 2
+
+    def _propose(self, rng: random.Random) -> tuple[str, Equation]:
+        while True:
+            n = rng.randint(self.difficulty_min, self.difficulty_max)
+            steps = tuple((op, rng.choice(CONSTANTS[op])) for op in rng.choices(OPS, k=n))
+            x = value = rng.randint(0, TOP)
+            for op, c in steps:
+                unsaturated = value + c if op == "+" else value - c if op == "-" else value * c
+                value = unsaturated
+                if not 0 < value < TOP:
+                    break
+            else:
+                a, b = linear(steps)
+                if a > 1:
+                    assert a * x + b == value
+                    return f"{a}x{b:+d}", Equation(steps, value)
+
+    def problem(self, seed: int, split: Split, index: int) -> Problem:
+        key, equation = draw(seed, split, index, self._propose)
+        prompt = [token for op, c in equation.steps for token in (ID[op], ZERO + c)]
+        return Problem(index, len(equation.steps), key, (*prompt, ID["="], ZERO + equation.target), equation)
+
+    def demonstrate(self, problem: Problem, kind: str, budget: int, rng: random.Random) -> Demonstration:
+        equation: Equation = problem.data
+        a, b = linear(equation.steps)
+        top = min((TOP - b) // a, TOP)
+        low, high, tokens, hit = 0, top, [], None
+        if kind not in self.demos:
+            raise ValueError(f"demo: {kind!r} is not a demonstration of root_search; known: {', '.join(self.demos)}")
+
+        def guess() -> int:
+            return rng.randint(low, high) if rng.random() < FOLLOW and low <= high else rng.randint(0, top)
+
+        while len(tokens) < budget and hit is None:
+            x = guess()
+            line, verdict = try_line(equation, x)
+            tokens += line
+            if verdict == HIT:
+                hit = x
+            elif verdict == BELOW:
+                low = max(low, x + 1)
+            else:
+                high = min(high, x - 1)
+            if kind == "drill":
+                break
+        answer = [ANSWER, ZERO + (guess() if hit is None or len(tokens) > budget else hit), END]
+        if hit is not None and len(tokens) <= budget:
+            return Demonstration((*tokens, *answer))
+        thinking = tokens[:budget]
+        given = (0, len(thinking) + 1) if kind == "drill" else ()
+        return Demonstration((*thinking, *answer), forced=len(thinking), given=given)
+
+    def verify(self, problem: Problem, completion: Sequence[int]) -> Verdict:
+        equation: Equation = problem.data
+        cut = next((i for i, t in enumerate(completion) if t in (ANSWER, END)), len(completion))
+        lines, slips = self._check(equation, completion[:cut])
+        answer = list(completion[cut:])
+        if len(answer) != 3 or answer[0] != ANSWER or answer[2] != END or not ZERO <= answer[1] <= ZERO + TOP:
+            return Verdict(False, None, lines, slips)
+        x = answer[1] - ZERO
+        return Verdict(evaluate(equation.steps, x) == equation.target, str(x), lines, slips)
+
+    def _check(self, equation: Equation, thinking: Sequence[int]) -> tuple[int, int]:
+        """Whole lines in the thinking, and how many of them are not the true line of their candidate."""
+        lines = slips = start = 0
+        for i, token in enumerate(thinking):
+            if token in self.step_tokens:
+                line = list(thinking[start : i + 1])
+                x = line[0] - ZERO
+                lines += 1
+                slips += not 0 <= x <= TOP or line != try_line(equation, x)[0]
+                start = i + 1
+        return lines, slips
+
+
+def make(config: TaskConfig) -> RootSearch:
+    return RootSearch(config.difficulty_min, config.difficulty_max)
