@@ -54,14 +54,12 @@ def phase_flops(row: Row) -> int:
 def describe(
     row: Row, total: float, threshold: float | None, accuracy: float | None, left: float | None
 ) -> str:
-    """One line on a training step; what is not known yet is left out."""
+    """One line on a training step, `left` being seconds of its phase; what is not known is left out."""
     done = phase_flops(row)
-    parts = [
-        f"{row['phase'].replace('_', ' ')} {human_flops(done)} of {human_flops(total)} ({done / total:.0%})"
-    ]
-    parts.append(f"step {row['step']}")
+    phase, bare = row["phase"].replace("_", " "), human_flops(done).removesuffix(" FLOPs")
+    parts = [f"{phase} {bare} of {human_flops(total)} ({done / total:.0%})", f"step {row['step']}"]
     if threshold is not None:
-        parts.append(f"next checkpoint {human_flops(threshold)}")
+        parts.append(f"next checkpoint at {human_flops(threshold).removesuffix(' FLOPs')}")
     for metric in ("reward", "loss"):
         if row["metrics"].get(metric) is not None:
             parts.append(f"{metric} {row['metrics'][metric]:.3f}")
@@ -69,7 +67,7 @@ def describe(
     if accuracy is not None:
         parts.append(f"held-out {accuracy:.1%}")
     if left is not None:
-        parts.append(f"{human_seconds(left)} left in this phase")
+        parts.append(f"{human_seconds(left)} left")
     return ", ".join(parts)
 
 
@@ -99,10 +97,12 @@ class Terminal:
         if not self._quiet and self._stream.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
+            from rich.table import Column
 
-            columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
             self._bar = Progress(
-                *columns,
+                BarColumn(bar_width=16),
+                TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=False)),
+                expand=True,
                 console=Console(file=self._stream),
                 auto_refresh=False,
                 redirect_stdout=sys.stdout.isatty(),  # else what goes into a file would land beside the bar
