@@ -69,14 +69,17 @@ def save(run: Run, state: PyTree, manifest: Row) -> str:
 
     `manifest` has the caller's fields (step, kind, phase, ledger, ...); name, leaves, hashes, config hash and
     time are added here. What an interrupted save left behind is removed first. A checkpoint of the same step
-    and the same leaves only gets the new manifest.
+    and the same leaves only gets the new manifest, and keeps the old one where the new one is rolling.
     """
     if manifest["kind"] not in KINDS:
         raise CheckpointError(f"kind: {manifest['kind']!r} is none of {', '.join(KINDS)}")
     name = checkpoint_name(manifest["step"])
     leaves = leaf_paths(state)
     hashes = {path: leaf_hash(leaf) for path, leaf in leaves.items()}
-    if not _holds(run, name, hashes):
+    if _holds(run, name, hashes):
+        if manifest["kind"] == "resume":  # whatever it is kept for, it serves to resume too
+            return name
+    else:
         run.manifest_file(name).unlink(missing_ok=True)
         _remove_leftovers(run)
         with _manager(run) as manager:

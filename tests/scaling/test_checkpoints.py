@@ -249,7 +249,9 @@ def test_the_same_state_again_only_gets_the_new_manifest(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints.ocp.CheckpointManager, "save", refuse)
         save(run, state, fields(4, "end"))
-    assert run.read_manifest("00000004")["kind"] == "end"
+        assert run.read_manifest("00000004")["kind"] == "end"
+        save(run, state, fields(4, "resume"))
+    assert run.read_manifest("00000004")["kind"] == "end", "a rolling one would be removed later"
     save(run, make_state(1), fields(4, "end"))
     assert same(restore(run, abstract(state), warn=refuse)[0], make_state(1))
 
