@@ -124,16 +124,13 @@ def fit(dir: RunDirectory, *, json: Json = False) -> int:
     from scaling import resolve, stages
 
     resolve.open_run(dir)
-    answers = stages.fit(dir)
+    facts = stages.fit(dir)
     if json:
-        _print_json({"run": str(dir), "answers": [answer.as_dict() for answer in answers]})
-        return DONE
-    from analysis.saturation import describe
+        _print_json(facts)
+    else:
+        from analysis.report import format_answer
 
-    for answer in answers:
-        print(describe(answer))
-        if answer.reason and answer.probability is not None:
-            print(f"    {answer.reason}")
+        print(format_answer(facts))
     return DONE
 
 

@@ -70,13 +70,13 @@ def evaluate(
     return state
 
 
-def fit(path: Path) -> list[Any]:
-    """Fit a run's curves; an `analysis.saturation.Answer` for each."""
+def fit(path: Path) -> dict[str, Any]:
+    """Fit a run's curves; the facts that `analysis.report.format_answer` puts into words."""
     prepare_jax()
-    from analysis.study import study
+    from analysis.report import fit_run
 
     with _stage_unless_training(path, "fit"):
-        return [curve.answer for curve in study(path).curves]
+        return fit_run(path)
 
 
 def report(path: Path) -> dict[str, Any]:
