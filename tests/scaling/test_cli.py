@@ -4,9 +4,11 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
+import scaling
 from scaling import config as configs
 from scaling import resolve, stages
 from scaling.cli import main
@@ -165,6 +167,33 @@ def test_a_run_that_another_process_writes_is_refused_until_it_is_dead(run_dir, 
         other.communicate(b"\n")
     assert resolve.writer(run) is None
     resolve.refuse_if_running(run)
+
+
+def test_training_evaluates_each_checkpoint_as_it_appears_and_keeps_its_state(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    tiny = configs.load("tiny", ["tracking.wandb=disabled"])
+    evaluated = []
+
+    def train(path, config, *, terminal, on_checkpoint, stop):
+        assert (Run.open(path).read_status() or {})["state"] == "running"
+        for name in ("00000000", "00000004"):
+            on_checkpoint(name)
+        return "preempted" if stop() else "done"
+
+    def evaluate(path, config, *, names, terminal, stop):
+        evaluated.extend(names)
+        return "done"
+
+    for name, call in (("train", train), ("evaluate", evaluate)):
+        monkeypatch.setitem(sys.modules, f"scaling.{name}", types.SimpleNamespace(**{name: call}))
+        monkeypatch.delattr(scaling, name, raising=False)
+    for stop, state in ((lambda: False, "done"), (lambda: True, "preempted")):
+        assert stages.train(tmp_path / "run", tiny, stop, evaluating=True, quiet=True) == state
+        assert (Run(tmp_path / "run").read_status() or {})["state"] == state
+    assert evaluated == 2 * ["00000000", "00000004"]
+    assert resolve.open_run(tmp_path / "run")[1] == tiny
+    assert Run(tmp_path / "run").environment()["devices"]
 
 
 def test_what_fails_leaves_its_reason_in_the_status(run_dir):
