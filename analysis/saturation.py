@@ -49,11 +49,11 @@ class Answer:
     """Why the program cannot tell, or what limits the answer; empty where nothing does."""
     points: int
     problems: int
-    data_range: tuple[float, float]
+    data_range: tuple[float, float] | None
     """Least (above 0) and greatest compute of the data."""
-    extrapolated_to: float
+    extrapolated_to: float | None
     """Greatest compute at which a gain is stated."""
-    start: float
+    start: float | None
     """Measured accuracy of the first point."""
     now: Estimate | None = None
     """Fitted accuracy at the last point."""
@@ -79,7 +79,7 @@ class Answer:
 def answer(name: str, series: Series, seed: int = 0) -> tuple[Answer, Mixture | None]:
     """Fit a series and say how far it is from saturating, with the fits (None where points are too few)."""
     inside = series.compute[series.compute > 0]
-    least, last = (float(inside[0]), float(inside[-1])) if len(inside) else (math.nan, math.nan)
+    start = float(series.means[0]) if len(series.compute) else None
     base = Answer(
         curve=name,
         verdict="cannot tell",
@@ -88,19 +88,19 @@ def answer(name: str, series: Series, seed: int = 0) -> tuple[Answer, Mixture | 
         reason="",
         points=len(series.compute),
         problems=series.values.shape[1],
-        data_range=(least, last),
-        extrapolated_to=10 * last,
-        start=float(series.means[0]),
+        data_range=(float(inside[0]), float(inside[-1])) if len(inside) else None,
+        extrapolated_to=10 * float(inside[-1]) if len(inside) else None,
+        start=start,
     )
     try:
         mixture = fit(series, seed=seed)
     except FitError as error:
         return replace(base, reason=str(error)), None
-    return replace(base, **_measure(series, mixture, base.start)), mixture
+    return replace(base, **_measure(series, mixture)), mixture
 
 
-def _measure(series: Series, mixture: Mixture, start: float) -> dict[str, Any]:
-    last = float(series.compute[-1])
+def _measure(series: Series, mixture: Mixture) -> dict[str, Any]:
+    last, start = float(series.compute[-1]), float(series.means[0])
     curves = mixture.predict(last * np.array([1.0, 2.0, 10.0]))
     now, gain_2x, gain_10x = curves[..., 0], curves[..., 1] - curves[..., 0], curves[..., 2] - curves[..., 0]
     limit = asymptotes(mixture)
@@ -171,11 +171,10 @@ def describe(found: Answer) -> str:
     """The verdict as a sentence."""
     if found.probability is None or found.now is None or found.gain_10x is None:
         return f"{found.curve}: cannot tell ({found.reason})."
-    chance = found.probability if found.verdict == "saturated" else 1 - found.probability
     gain = found.gain_10x
     text = (
         f"{found.curve}: {found.verdict}"
-        + (f" (probability {chance:.2f})" if found.verdict != "cannot tell" else "")
+        + (f" (probability {certainty(found)})" if found.verdict != "cannot tell" else "")
         + f". At {percent(found.now.median)} now; the next 10× of compute is expected to add "
         f"{points(gain.median)} ({points(gain.lo90)} to {points(gain.hi90)}) points"
     )
@@ -183,6 +182,14 @@ def describe(found: Answer) -> str:
         limit = found.asymptote
         return text + f"; asymptote {percent(limit.median)} ({percent(limit.lo90)} to {percent(limit.hi90)})."
     return text + "; no asymptote is identified."
+
+
+def certainty(found: Answer) -> str:
+    """Probability of the verdict that was given."""
+    if found.probability is None:
+        return "unknown"
+    chance = found.probability if found.verdict == "saturated" else 1 - found.probability
+    return "> 0.99" if chance > 0.99 else f"{chance:.2f}"
 
 
 def percent(value: float | None) -> str:

@@ -36,7 +36,7 @@ def write_run(
     *,
     rl: Sequence[float] = tuple(10 ** (10 + i / 5) for i in range(13)),
     warm: Sequence[float] = (1e9, 1e10, 1e11),
-    problems: int = 400,
+    problems: int = 300,
     budgets: Sequence[int] = (0, 8, 16, 32, 64),
     samples: Sequence[int] = (1, 2, 4, 8, 16, 32),
     tokens: int = 256,
