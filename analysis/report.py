@@ -185,10 +185,15 @@ def _seconds(value: float) -> str:
 
 
 def _ledger(found: Study) -> dict[str, dict[str, float]]:
-    """FLOPs and seconds by phase, at the last step; the last checkpoint's where no step is recorded."""
-    rows = found.run.train_rows()
-    last = rows[-1] if rows else found.run.manifests()[-1]
-    return last["ledger"]
+    """FLOPs and seconds by phase so far: the last step's, or the last checkpoint's where that counts more."""
+    rows = [*found.run.train_rows()[-1:], *found.run.manifests()[-1:]]
+    return {
+        kind: {
+            phase: max(row["ledger"][kind].get(phase, 0) for row in rows)
+            for phase in dict.fromkeys(phase for row in rows for phase in row["ledger"][kind])
+        }
+        for kind in ("flops", "seconds")
+    }
 
 
 def _bars(spent: Mapping[str, float], names: Mapping[str, str], show: Any, *, title: str, **axis: str) -> Any:
