@@ -21,7 +21,8 @@ DEFINITION = (
     f"Let D be the accuracy that the next 10× of compute adds. Saturated: P(D < {GAIN}) ≥ {CERTAINTY}. "
     f"Not saturated: P(D ≥ {GAIN}) ≥ {CERTAINTY}. Otherwise: cannot tell. P pools the bootstrap replicates "
     "of all forms, each form weighted by how well it predicted the last points when they were held out. An "
-    f"asymptote counts as identified only if its 90% interval is narrower than {IDENTIFIED}."
+    f"asymptote counts as identified only if its 90% interval is narrower than {IDENTIFIED} and at least "
+    f"{CERTAINTY} of the weight is on forms that have one; the others end at 1, or at 0 where they fall."
 )
 
 
@@ -112,13 +113,16 @@ def _measure(series: Series, mixture: Mixture) -> dict[str, Any]:
     saturated = mixture.share(gain_10x < GAIN)
     verdict = "saturated" if saturated >= CERTAINTY else "cannot tell"
     verdict = "not saturated" if 1 - saturated >= CERTAINTY else verdict
+    bounded = sum(
+        w for f, w in zip(mixture.fits, mixture.weights, strict=True) if f.curve.asymptote is not None
+    )
     return {
         "verdict": verdict,
         "probability": saturated,
-        "reason": _reason(mixture, verdict, saturated, width),
+        "reason": _reason(mixture, verdict, saturated, width, bounded),
         "now": _estimate(mixture, now),
         "asymptote": asymptote,
-        "identified": width < IDENTIFIED,
+        "identified": width < IDENTIFIED and bounded >= CERTAINTY,
         "headroom": _estimate(mixture, limit - now),
         "realised": _estimate(mixture, realised),
         "gain_2x": _estimate(mixture, gain_2x),
@@ -129,12 +133,14 @@ def _measure(series: Series, mixture: Mixture) -> dict[str, Any]:
     }
 
 
-def _reason(mixture: Mixture, verdict: str, saturated: float, width: float) -> str:
+def _reason(mixture: Mixture, verdict: str, saturated: float, width: float, bounded: float) -> str:
     parts = []
     if verdict == "cannot tell":
         parts.append(f"P(D < {GAIN}) is {saturated:.2f}, between {1 - CERTAINTY:.1f} and {CERTAINTY}")
     if width >= IDENTIFIED:
         parts.append(f"the asymptote is not identified: its 90% interval spans {width:.2f}")
+    elif bounded < CERTAINTY:
+        parts.append(f"the asymptote is not identified: weight {1 - bounded:.2f} is on forms without one")
     parts += [f"the {f.curve.name} fit did not converge" for f in mixture.fits if not f.converged]
     if any(f.held_out_rmse is None for f in mixture.fits):
         parts.append("too few points to hold any out, so the forms have equal weights")

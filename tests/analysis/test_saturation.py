@@ -22,6 +22,12 @@ def test_a_straight_line_is_not_saturated_and_has_no_asymptote():
     assert found.gain_2x.median < found.gain_10x.median
 
 
+def test_a_form_without_a_ceiling_identifies_none():
+    """Where the line has nearly all weight, its end at 1 is no asymptote, however sure it is."""
+    found, _ = answer("c", draw(line(0.1, 0.13), problems=4000, scatter=0.0))
+    assert found.weights["log-linear"] > 0.95 and not found.identified
+
+
 def test_the_lower_half_of_an_s_is_not_saturated_and_identifies_nothing():
     found, _ = answer("c", draw(bend(0.1, 0.9, 1e13, 1.0)))
     assert found.verdict == "not saturated" and not found.identified
