@@ -39,9 +39,13 @@ class Batch(NamedTuple):
 
 
 def demonstrations(task: Task, problems: Sequence[Problem], stage: StageConfig, seed: str) -> Batch:
-    """A batch of demonstrations; every token that is the model's own word weighs the same."""
+    """A batch of demonstrations, half of them cut at a smaller budget.
+
+    Every token that is the model's own word weighs the same.
+    """
     rng = random.Random(seed)
-    demos = [task.demonstrate(problem, stage.demo, stage.budget, rng) for problem in problems]
+    budgets = [rng.choice((stage.budget, rng.randint(0, stage.budget))) for _ in problems]
+    demos = [task.demonstrate(p, stage.demo, b, rng) for p, b in zip(problems, budgets, strict=True)]
     shape = (len(demos), max(len(demo.tokens) for demo in demos))
     tokens, mask = np.full(shape, PAD, np.int32), np.zeros(shape, np.float32)
     for i, demo in enumerate(demos):
@@ -67,7 +71,8 @@ def microbatches(batch: Batch, size: int) -> Iterator[Batch]:
         fill, now = size - len(part.padding_B), part.tokens_BxT.shape[1]
         yield Batch(
             *(
-                np.pad(x, ((0, fill), (0, max(width - now, 0))))[:, :width] if name.endswith("BxT")
+                np.pad(x, ((0, fill), (0, max(width - now, 0))))[:, :width]
+                if name.endswith("BxT")
                 else np.pad(x, ((0, fill), (0, 0)) if x.ndim == 2 else (0, fill))
                 for name, x in zip(Batch._fields, part, strict=True)
             )

@@ -79,9 +79,7 @@ def _check_train(run: Run) -> list[str]:
         if after < before:
             found.append(f"{run.train_file}: step {after} comes after step {before}")
         elif after > before + 1:
-            found.append(
-                f"{run.train_file}: steps {before + 1} to {after - 1} are missing before step {after}"
-            )
+            found.append(f"{run.train_file}: steps {before + 1} to {after - 1} are missing before step {after}")
     for row in rows:
         if row.get("train_flops") != sum(row.get("ledger", {}).get("flops", {}).values()):
             found.append(f"{run.train_file}: step {row['step']}: train_flops is not the sum of its ledger")

@@ -184,9 +184,7 @@ def _manifest(run: Run, name: str) -> Row:
     return manifest
 
 
-def _read(
-    run: Run, manifest: Row, arguments: Callable[[ocp.CheckpointManager], ocp.args.PyTreeRestore]
-) -> PyTree:
+def _read(run: Run, manifest: Row, arguments: Callable[[ocp.CheckpointManager], ocp.args.PyTreeRestore]) -> PyTree:
     """What orbax restores, every leaf verified."""
     try:
         with _manager(run) as manager:

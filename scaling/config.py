@@ -121,6 +121,8 @@ class RLConfig:
     """Weight of the k3 penalty towards the policy that RL started from."""
     step_discount: float = 1.0
     """Credit of a thinking step: reward × step_discount^(steps that followed); 1 is plain outcome reward."""
+    slip_penalty: float = 0.0
+    """Taken from a completion's reward, times the share of its checkable lines that are false."""
     shuffle_rewards: bool = False
     """Control: permute the rewards within each batch, so that they say nothing about the completions."""
 
@@ -128,7 +130,9 @@ class RLConfig:
 @dataclass(frozen=True)
 class ScheduleConfig:
     points_per_decade: int = 5
-    """Checkpoint thresholds at 10^(i / points_per_decade) FLOPs, on the axis of each phase."""
+    """Checkpoint thresholds at 10^(i / points_per_decade) FLOPs of RL."""
+    train_points_per_decade: int = 1
+    """Thresholds a decade on the axis of all train compute, warm start included."""
     first: float = 1e10
     """Least threshold used, FLOPs."""
     resume_seconds: float = 120.0
@@ -252,9 +256,7 @@ def _fields(text: str, source: str) -> dict[str, Any]:
 def check(config: Config) -> None:
     """Raise ConfigError with a line for every value of the right type that cannot work."""
     lines = [
-        f"{path} = {_at(config, path)!r}: must be {right}"
-        for path, holds, right in _rules(config)
-        if not holds
+        f"{path} = {_at(config, path)!r}: must be {right}" for path, holds, right in _rules(config) if not holds
     ]
     if lines:
         raise ConfigError(lines)

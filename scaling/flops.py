@@ -107,9 +107,7 @@ class Ledger:
         if phase not in COMPUTE_PHASES and (flops or tokens):
             raise ValueError(f"phase: {phase!r} takes seconds only; FLOPs go to {', '.join(COMPUTE_PHASES)}")
         if not (flops >= 0 and tokens >= 0 and seconds >= 0):
-            raise ValueError(
-                f"{phase}: flops {flops}, tokens {tokens}, seconds {seconds} must not be negative"
-            )
+            raise ValueError(f"{phase}: flops {flops}, tokens {tokens}, seconds {seconds} must not be negative")
         return Ledger(
             _plus(self.flops, phase, flops) if phase in COMPUTE_PHASES else self.flops,
             _plus(self.tokens, phase, tokens) if phase in COMPUTE_PHASES else self.tokens,
@@ -145,9 +143,7 @@ class Ledger:
             for phase, seconds in data["seconds"].items():
                 ledger = ledger.add(phase, seconds=seconds)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"ledger: needs flops, tokens (integers) and seconds by phase; {error}"
-            ) from error
+            raise ValueError(f"ledger: needs flops, tokens (integers) and seconds by phase; {error}") from error
         return ledger
 
 

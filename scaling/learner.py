@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -13,8 +13,10 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from scaling.batches import Batch
+from scaling.config import Config
+from scaling.model import Decoder, build
 from scaling.objectives import Recipe, kl_k3, policy_term, token_logp
-from scaling.sharding import place_batch
+from scaling.sharding import place, place_batch, shardings
 
 SUPERVISED = Recipe("maximum likelihood", "group_mean", "none", "reinforce", "token_mean")
 """The supervised loss is the policy gradient with an advantage of 1 everywhere."""
@@ -84,13 +86,21 @@ def gradient(
     total = jax.tree.map(jnp.zeros_like, params), {name: jnp.zeros(()) for name in names}
     for part in parts:
         total = accumulate(
-            graphdef, params, reference, total, place_batch(part, mesh), recipe=recipe, temperature=temperature, kl=kl
+            graphdef,
+            params,
+            reference,
+            total,
+            place_batch(part, mesh),
+            recipe=recipe,
+            temperature=temperature,
+            kl=kl,
         )
     grads, sums = total
     tokens = jnp.maximum(sums["tokens"], 1)
     return grads, {k: v if k in ("tokens", "loss") else v / tokens for k, v in sums.items()}
 
 
+@cache
 def optimiser(*, b2: float, weight_decay: float, clip_norm: float) -> optax.GradientTransformation:
     """AdamW without its learning rate, which `step` takes, so that a schedule needs no state of its own."""
     return optax.chain(
@@ -106,3 +116,27 @@ def step(tx: optax.GradientTransformation, params, opt_state, grads, learning_ra
     updates, opt_state = tx.update(grads, opt_state, params)
     params = optax.apply_updates(params, jax.tree.map(lambda u: -learning_rate * u, updates))
     return params, opt_state, optax.global_norm(grads)
+
+
+def make_optimiser(config: Config, phase: str) -> optax.GradientTransformation:
+    """The phase's optimiser; the state has one structure in both phases."""
+    decay = config.warm_start.weight_decay if phase == "warm_start" else 0.0
+    return optimiser(b2=config.rl.b2, weight_decay=decay, clip_norm=config.rl.clip_norm)
+
+
+def initial_state(config: Config, vocab: int, mesh: Mesh) -> tuple[nnx.GraphDef, dict[str, Any]]:
+    """The model's definition, and the state of an experiment before its first step: params and opt_state."""
+    graphdef, params = build(config.model, vocab, config.seed)
+    return graphdef, place(
+        {"params": params, "opt_state": make_optimiser(config, "warm_start").init(params)}, mesh
+    )
+
+
+def abstract_state(config: Config, vocab: int, mesh: Mesh) -> tuple[nnx.GraphDef, Any]:
+    """The model's definition, and shapes, types and places of the state, nothing computed."""
+    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Decoder(config.model, vocab, nnx.Rngs(params=0))))
+    opt_state = jax.eval_shape(make_optimiser(config, "warm_start").init, abstract)
+    state = {"params": abstract, "opt_state": opt_state}
+    return graphdef, jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings(state, mesh)
+    )

@@ -13,9 +13,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from scaling.config import ModelConfig
+from scaling.tasks import PAD
 
-import os
-EMB = float(os.environ.get("EMB", "1"))
 Cache = list[tuple[jax.Array, jax.Array]]
 """Keys and values of each layer, both B×K×S×D: heads before time, or attention on a CPU is 30 times slower."""
 
@@ -97,7 +96,7 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: ModelConfig, vocab: int, rngs: nnx.Rngs):
         self.config = config
-        self.embedding = nnx.Param(jax.random.normal(rngs.params(), (vocab, config.width)) * EMB)
+        self.embedding = nnx.Param(jax.random.normal(rngs.params(), (vocab, config.width)) * 0.1)
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.final_norm = nnx.Param(jnp.ones(config.width))
         if not config.tied:
@@ -108,12 +107,12 @@ class Decoder(nnx.Module):
     def __call__(
         self,
         tokens_BxT: Int[Array, "B T"],
-        padding_B: Int[Array, "B"],
+        padding_B: Int[Array, " B"],
         cache: Cache | None = None,
         index: int | jax.Array = 0,
         span: int | None = None,
     ) -> tuple[Float[Array, "B T V"], Cache | None]:
-        """float32 logits of the token after each, and the cache with these tokens in it.
+        """float32 logits of the token after each (padding is never one), and the cache with these tokens in it.
 
         `padding_B` counts the left-padding of each row. With a cache the tokens stand at positions
         index … index + T − 1 and attend to the first `span` (static) positions of the cache at most.
@@ -136,6 +135,7 @@ class Decoder(nnx.Module):
         logits_BxTxV = jnp.einsum(
             "btw,wv->btv", x_BxTxW, out_WxV.astype(x_BxTxW.dtype), preferred_element_type=jnp.float32
         )
+        logits_BxTxV = jnp.where(jnp.arange(logits_BxTxV.shape[-1]) == PAD, -1e30, logits_BxTxV)
         return logits_BxTxV, None if cache is None else new_cache
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Recipe:
     scale: Literal["none", "group_std", "batch_std"]
     """What the difference is divided by."""
     term: Literal["reinforce", "clipped", "cispo"]
-    """reinforce: A·log π. clipped: min(ρA, clip(ρ, 1−clip_low, 1+clip_high)·A). cispo: stop_gradient(min(ρ,
-    1+clip_high))·A·log π."""
+    """reinforce: A·log π. clipped: min(ρA, clip(ρ, 1−clip_low, 1+clip_high)·A).
+    cispo: stop_gradient(min(ρ, 1+clip_high))·A·log π."""
     aggregate: Literal["sequence_sum", "sequence_mean", "constant", "token_mean", "prompt_mean"]
     """How tokens are averaged; `weights` says each."""
     zero_variance: Literal["keep", "filter", "redraw"] = "keep"
@@ -44,7 +45,14 @@ RECIPES = {
     "grpo": Recipe("arXiv 2402.03300", "group_mean", "group_std", "clipped", "sequence_mean"),
     "dr_grpo": Recipe("arXiv 2503.20783", "group_mean", "none", "clipped", "constant"),
     "dapo": Recipe(
-        "arXiv 2503.14476", "group_mean", "group_std", "clipped", "token_mean", "redraw", clip_high=0.28, overlong=0.2
+        "arXiv 2503.14476",
+        "group_mean",
+        "group_std",
+        "clipped",
+        "token_mean",
+        "redraw",
+        clip_high=0.28,
+        overlong=0.2,
     ),
     "cispo": Recipe(
         "arXiv 2506.13585, with the choices of ScaleRL, arXiv 2510.13786",
@@ -101,8 +109,9 @@ def weights(mask_BxT: np.ndarray, kept_P: np.ndarray, recipe: Recipe, longest: i
         "sequence_mean": lambda: batch * np.maximum(length_B, 1),
         "constant": lambda: np.full(len(mask), float(batch * longest)),
         "token_mean": lambda: np.full(len(mask), max(mask.sum(), 1)),
-        "prompt_mean": lambda: max(kept_P.sum(), 1)
-        * np.maximum(np.repeat(length_B.reshape(-1, group).sum(axis=1), group), 1),
+        "prompt_mean": lambda: (
+            max(kept_P.sum(), 1) * np.maximum(np.repeat(length_B.reshape(-1, group).sum(axis=1), group), 1)
+        ),
     }[recipe.aggregate]()
     return mask / divisor_B[:, None]
 
@@ -118,9 +127,10 @@ def step_credit(tokens_BxT: np.ndarray, step_tokens: tuple[int, ...], discount: 
 
 
 def policy_term(
-    logp_BxT: jax.Array, old_logp_BxT: jax.Array, advantage_BxT: jax.Array, recipe: Recipe
+    logp_BxT: jax.Array, old_logp_BxT: ArrayLike, advantage_BxT: ArrayLike, recipe: Recipe
 ) -> tuple[jax.Array, jax.Array]:
     """The term to be maximised, a token, and whether clipping acted there."""
+    advantage_BxT = jnp.asarray(advantage_BxT)
     ratio = jnp.exp(logp_BxT - jax.lax.stop_gradient(old_logp_BxT))
     high = 1 + recipe.clip_high
     if recipe.term == "reinforce":

@@ -32,9 +32,7 @@ def plan(config: Config) -> dict[str, Any]:
         "train": schedule.grid(first, warm + config.rl.flops, spacing),
         "rl": schedule.grid(first, config.rl.flops, spacing),
     }
-    cells = [
-        {"budget": budget, "samples": samples_at(config, budget)} for budget in config.evaluation.budgets
-    ]
+    cells = [{"budget": budget, "samples": samples_at(config, budget)} for budget in config.evaluation.budgets]
     return {
         "parameters": flops.total_params(config.model, vocab),
         "matrix_parameters": flops.matmul_params(config.model, vocab),

@@ -88,9 +88,7 @@ def _plain(value: Any) -> Any:
         return value
     if hasattr(value, "item"):
         return _plain(value.item())
-    raise RecordError(
-        f"a record cannot hold a {type(value).__name__}; it takes numbers, text, lists and dicts"
-    )
+    raise RecordError(f"a record cannot hold a {type(value).__name__}; it takes numbers, text, lists and dicts")
 
 
 def _dump(value: Row) -> bytes:

@@ -52,9 +52,7 @@ def config_and_directory(
         before, after = identity(stored_config), identity(config)
         other = [name for name in sorted({**before, **after}) if before.get(name) != after.get(name)]
         if other:
-            raise ConfigError(
-                [f"{path}: holds a run with other {', '.join(other)}; choose another directory"]
-            )
+            raise ConfigError([f"{path}: holds a run with other {', '.join(other)}; choose another directory"])
         refuse_if_running(run)
     return config, path
 
@@ -64,9 +62,7 @@ def open_run(path: Path) -> tuple[Run, Config]:
     run = Run.open(path)
     config = parse(run.config_text())
     if config_hash(config) != run.config_hash():
-        raise ConfigError(
-            [f"{run.config_file}: edited since the run began, whose hash is {run.config_hash()}"]
-        )
+        raise ConfigError([f"{run.config_file}: edited since the run began, whose hash is {run.config_hash()}"])
     return run, config
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from time import perf_counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flax import nnx
@@ -18,20 +17,25 @@ from scaling.objectives import RECIPES, advantages, informative, overlong_penalt
 from scaling.sampling import left_pad, row_keys, sample
 from scaling.sharding import place_batch
 from scaling.tasks import ANSWER, END, PAD, Problem, Task, Verdict
+from scaling.timing import Stopwatch
 
 ROLLOUT_STREAM = 1
+RL_FIRST_PROBLEM = 1_000_000_000
+"""Training problems from here on are RL's; those before it are the warm start's."""
 MOST_DRAWS = 4
 """A recipe that redraws groups without variance stops after this many draws a step."""
 
 
 @dataclass(frozen=True)
 class Experience:
-    batch: Batch
+    budget: int
+    """Thinking tokens allowed."""
+    parts: list[Batch]
+    """A batch for each update; none where no group is of use."""
     metrics: dict[str, float]
     flops: int
     tokens: int
-    rollout_seconds: float
-    verify_seconds: float
+    """Spent on rollouts, redrawn ones included."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,11 @@ def verify(task: Task, problems: Sequence[Problem], tokens_BxT: np.ndarray) -> l
     ]
 
 
+def reward(verdict: Verdict, slip_penalty: float) -> float:
+    """1 for a right answer, less the penalty for the share of false lines in the thinking."""
+    return float(verdict.correct) - slip_penalty * verdict.slips / max(verdict.lines, 1)
+
+
 def rollout_cost(model, vocab: int, problems: Sequence[Problem], lengths_B: np.ndarray) -> tuple[int, int]:
     """FLOPs and tokens fed: each prompt once, each completion but for its last token."""
     group = len(lengths_B) // len(problems)
@@ -82,86 +91,109 @@ def rollout_cost(model, vocab: int, problems: Sequence[Problem], lengths_B: np.n
 
 
 def collect(
-    config: Config, task: Task, graphdef: nnx.GraphDef, params: nnx.State, mesh: Mesh, step: int, first_problem: int
+    config: Config,
+    task: Task,
+    graphdef: nnx.GraphDef,
+    params: nnx.State,
+    mesh: Mesh,
+    watch: Stopwatch,
+    step: int,
 ) -> Experience:
-    """Sample, verify and weigh the experience of RL step `step` (from 0): a pure function of its arguments."""
+    """Sample, verify and weigh the experience of RL step `step` (from 0).
+
+    A pure function of its arguments but for the time that it adds to `watch`.
+    """
     rl, recipe = config.rl, RECIPES[config.rl.recipe]
     budget = rl.budgets[step % len(rl.budgets)]
     drawn: list[Completions] = []
+    rewards: list[np.ndarray] = []
     cost = tokens = 0
-    rollout_seconds = verify_seconds = 0.0
-    wanted, all_rewards = rl.problems, []
-    for draw in range(MOST_DRAWS if recipe.zero_variance == "redraw" else 1):
-        start = perf_counter()
-        place = step * MOST_DRAWS + draw
-        problems = [
-            task.problem(config.seed, "train", first_problem + place * rl.problems + i) for i in range(rl.problems)
-        ]
-        prompts, padding = left_pad([p.prompt for p in problems], task.prompt_tokens)
-        keys = row_keys(config.seed, ROLLOUT_STREAM, place, np.arange(rl.problems * rl.samples))
-        (rollout,) = sample(
-            graphdef,
-            params,
-            *place_batch((prompts, padding, keys), mesh),
-            group=rl.samples,
-            budgets=(budget,),
-            answer_tokens=task.answer_tokens,
-            temperature=rl.temperature,
-        )
-        host = [np.asarray(x) for x in (rollout.tokens_BxT, rollout.logp_BxT, rollout.length_B, rollout.forced_B)]
-        spent = rollout_cost(config.model, len(task.vocab), problems, host[2])
+    wanted = rl.problems
+    for place in range(
+        step * MOST_DRAWS, step * MOST_DRAWS + (MOST_DRAWS if recipe.zero_variance == "redraw" else 1)
+    ):
+        with watch("rollout"):
+            done = _rollouts(config, task, graphdef, params, mesh, place, budget)
+        with watch("verify"):
+            done = replace(done, verdicts=verify(task, done.problems, done.tokens_BxT))
+        lengths_B = (done.tokens_BxT != PAD).sum(axis=1)
+        spent = rollout_cost(config.model, len(task.vocab), done.problems, lengths_B)
         cost, tokens = cost + spent[0], tokens + spent[1]
-        verify_start = perf_counter()
-        done = Completions(problems, host[0], host[1], host[3], verify(task, problems, host[0]))
-        verify_seconds += perf_counter() - verify_start
-        rollout_seconds += verify_start - start
-        rewards = np.array([v.correct for v in done.verdicts], float).reshape(-1, rl.samples)
-        all_rewards.append(rewards)
-        kept = informative(rewards) if recipe.zero_variance == "redraw" else np.ones(len(rewards), bool)
+        rewards.append(np.array([reward(v, rl.slip_penalty) for v in done.verdicts]).reshape(-1, rl.samples))
+        kept = informative(rewards[-1]) if recipe.zero_variance == "redraw" else np.ones(rl.problems, bool)
         kept &= np.cumsum(kept) <= wanted
         wanted -= int(kept.sum())
         drawn.append(done.rows(kept, rl.samples))
         if wanted == 0:
             break
     done = _concatenate(drawn)
-    metrics = _metrics(done, np.concatenate(all_rewards))
-    batch = _batch(config, task, done, budget, step) if done.problems else None
-    return Experience(batch or _empty(task, budget), metrics, cost, tokens, rollout_seconds, verify_seconds)
+    metrics = _metrics(done, np.concatenate(rewards))
+    with watch("other"):
+        parts = _batches(config, task, done, budget, step) if done.problems else []
+    return Experience(budget, parts, metrics, cost, tokens)
+
+
+def _rollouts(config: Config, task: Task, graphdef, params, mesh: Mesh, place: int, budget: int) -> Completions:
+    """The completions at one place of the problem stream, not yet judged."""
+    rl = config.rl
+    first = RL_FIRST_PROBLEM + place * rl.problems
+    problems = [task.problem(config.seed, "train", first + i) for i in range(rl.problems)]
+    prompts, padding = left_pad([p.prompt for p in problems], task.prompt_tokens)
+    keys = row_keys(config.seed, ROLLOUT_STREAM, place, np.arange(rl.problems * rl.samples))
+    (rollout,) = sample(
+        graphdef,
+        params,
+        *place_batch((prompts, padding, keys), mesh),
+        group=rl.samples,
+        budgets=(budget,),
+        answer_tokens=task.answer_tokens,
+        temperature=rl.temperature,
+    )
+    tokens_BxT, logp_BxT, forced_B = map(np.asarray, (rollout.tokens_BxT, rollout.logp_BxT, rollout.forced_B))
+    return Completions(problems, tokens_BxT, logp_BxT, forced_B, [])
 
 
 def _concatenate(parts: list[Completions]) -> Completions:
     return Completions(
         [p for part in parts for p in part.problems],
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("tokens_BxT", "logp_BxT", "forced_B")),
+        np.concatenate([part.tokens_BxT for part in parts]),
+        np.concatenate([part.logp_BxT for part in parts]),
+        np.concatenate([part.forced_B for part in parts]),
         [v for part in parts for v in part.verdicts],
     )
 
 
-def _empty(task: Task, budget: int) -> Batch:
-    shape = (0, budget + 1 + task.answer_tokens)
-    prompts, padding = np.zeros((0, task.prompt_tokens), np.int32), np.zeros(0, np.int32)
-    return Batch(prompts, padding, np.zeros(shape, np.int32), *(np.zeros(shape, np.float32) for _ in range(3)))
-
-
-def _batch(config: Config, task: Task, done: Completions, budget: int, step: int) -> Batch:
+def _batches(config: Config, task: Task, done: Completions, budget: int, step: int) -> list[Batch]:
+    """What to learn from, in `rl.updates` batches of whole groups; groups without information weigh nothing."""
     rl, recipe = config.rl, RECIPES[config.rl.recipe]
-    rewards_B = np.array([v.correct for v in done.verdicts], float)
-    rewards_B += overlong_penalty(think_lengths(done.tokens_BxT), budget, recipe)
+    think_B = think_lengths(done.tokens_BxT)
+    rewards_B = np.array([reward(v, rl.slip_penalty) for v in done.verdicts])
+    rewards_B += overlong_penalty(think_B, budget, recipe)
     if rl.shuffle_rewards:
         rewards_B = np.random.default_rng((config.seed, step)).permutation(rewards_B)
     rewards_PxG = rewards_B.reshape(-1, rl.samples)
     kept_P = informative(rewards_PxG) if recipe.zero_variance != "keep" else np.ones(len(rewards_PxG), bool)
     mask = done.tokens_BxT != PAD
-    mask[np.flatnonzero(done.forced_B), think_lengths(done.tokens_BxT)[done.forced_B]] = False
-    advantage_BxT = advantages(rewards_PxG, recipe).reshape(-1, 1) * step_credit(
-        done.tokens_BxT, task.step_tokens, rl.step_discount
-    )
+    mask[done.forced_B, think_B[done.forced_B]] = False
+    credit_BxT = step_credit(done.tokens_BxT, task.step_tokens, rl.step_discount)
+    advantage_BxT = advantages(rewards_PxG, recipe).reshape(-1, 1) * credit_BxT
     prompts, padding = left_pad([p.prompt for p in done.problems for _ in range(rl.samples)], task.prompt_tokens)
-    weight_BxT = weights(mask, kept_P, recipe, budget + 1 + task.answer_tokens)
-    f32 = np.float32
-    return Batch(
-        prompts, padding, done.tokens_BxT, weight_BxT.astype(f32), advantage_BxT.astype(f32), done.logp_BxT.astype(f32)
-    )
+    longest = budget + 1 + task.answer_tokens
+    batches = []
+    for groups in np.array_split(np.arange(len(done.problems)), rl.updates):
+        if kept_P[groups].any():
+            rows = (groups[:, None] * rl.samples + np.arange(rl.samples)).reshape(-1)
+            weight_BxT = weights(mask[rows], kept_P[groups], recipe, longest)
+            parts = weight_BxT, advantage_BxT[rows], done.logp_BxT[rows]
+            batches.append(
+                Batch(
+                    prompts[rows],
+                    padding[rows],
+                    done.tokens_BxT[rows],
+                    *(x.astype(np.float32) for x in parts),
+                )
+            )
+    return batches
 
 
 def _metrics(done: Completions, rewards_PxG: np.ndarray) -> dict[str, float]:
@@ -177,6 +209,7 @@ def _metrics(done: Completions, rewards_PxG: np.ndarray) -> dict[str, float]:
     correct = np.array([v.correct for v in verdicts])
     lines = sum(v.lines for v in verdicts)
     metrics |= {
+        "correct": float(correct.mean()),
         "think_tokens": float(think_B.mean()),
         "answer_tokens": float(((done.tokens_BxT != PAD).sum(axis=1) - think_B).mean()),
         "cut_fraction": float(done.forced_B.mean()),

@@ -75,8 +75,10 @@ def choose(logits_BxV: jax.Array, uniform_B: jax.Array, temperature: float) -> t
     return token_B.astype(jnp.int32), jnp.take_along_axis(logp_BxV, token_B[:, None], axis=-1)[:, 0]
 
 
-def _decode(model, padding_B, prompt, state: State, budget, answer_tokens, uniform_BxT, temperature) -> State:
-    """Run every row that is alive to its end, from state.t on (a static position)."""
+def _decode(
+    model, padding_B, prompt, state: State, start: int, budget: int, answer_tokens: int, uniform_BxT, temperature
+) -> State:
+    """Run every row that is alive to its end, from generated position `start` on."""
 
     def body(span, state: State) -> State:
         t = state.t
@@ -100,7 +102,7 @@ def _decode(model, padding_B, prompt, state: State, budget, answer_tokens, unifo
             state.forced_B | force_B,
         )
 
-    start, stop = int(state.t), budget + 1 + answer_tokens
+    stop = budget + 1 + answer_tokens
     state = state._replace(t=jnp.int32(start))
     edges = [*range(start - start % SEGMENT + SEGMENT, stop, SEGMENT), stop]
     for edge in edges:
@@ -136,13 +138,11 @@ def sample(
     cache = empty_cache(config, prompts, prompt + length)
     logits_PxNxV, cache = model(prompts_PxN, padding_P, cache, 0, prompt)
     assert cache is not None
-    logits_BxV, cache = jax.tree.map(
-        lambda x: jnp.repeat(x, group, axis=0), (logits_PxNxV[:, -1], cache)
-    )
+    logits_BxV, cache = jax.tree.map(lambda x: jnp.repeat(x, group, axis=0), (logits_PxNxV[:, -1], cache))
     padding_B = jnp.repeat(padding_P, group)
     batch = prompts * group
     state = State(
-        0,
+        jnp.int32(0),
         logits_BxV,
         cache,
         jnp.full((batch, length), PAD, jnp.int32),
@@ -152,12 +152,12 @@ def sample(
         jnp.zeros(batch, bool),
     )
 
-    def decode(state: State, budget: int) -> State:
+    def decode(state: State, start: int, budget: int) -> State:
         keys_B = jax.vmap(jax.random.fold_in, (0, None))(row_keys_B, budget)
         uniform_BxT = jax.vmap(lambda key: jax.random.uniform(key, (length,)))(keys_B)
-        return _decode(model, padding_B, prompt, state, budget, answer_tokens, uniform_BxT, temperature)
+        return _decode(model, padding_B, prompt, state, start, budget, answer_tokens, uniform_BxT, temperature)
 
-    full = decode(state, largest)
+    full = decode(state, 0, largest)
     rollouts = [_rollout(full)]
     ended_B = jnp.where(full.answered_B >= 0, full.answered_B, (full.tokens_BxT != PAD).sum(-1) - 1)
     rewound = full
@@ -167,13 +167,13 @@ def sample(
         keep_BxT = ~cut_B[:, None] | (jnp.arange(length) < budget)
         rewound = decode(
             rewound._replace(
-                t=budget,
                 tokens_BxT=jnp.where(keep_BxT, full.tokens_BxT, PAD),
                 logp_BxT=jnp.where(keep_BxT, full.logp_BxT, 0.0),
                 answered_B=jnp.where(cut_B, -1, full.answered_B),
                 alive_B=cut_B,
                 forced_B=jnp.zeros(batch, bool),
             ),
+            budget,
             budget,
         )
         rollouts.append(_rollout(rewound))

@@ -45,7 +45,9 @@ def make_mesh(config: MeshConfig) -> Mesh:
 
 def _fits(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
     """The spec without the axes that do not divide their dimension."""
-    return P(*(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(spec, shape, strict=True)))
+    return P(
+        *(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(spec, shape, strict=True))
+    )
 
 
 def shardings(tree, mesh: Mesh):

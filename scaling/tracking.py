@@ -51,9 +51,7 @@ def phase_flops(row: Row) -> int:
     return row["rl_flops"] if row["phase"] == "rl" else row["train_flops"]
 
 
-def describe(
-    row: Row, total: float, threshold: float | None, accuracy: float | None, left: float | None
-) -> str:
+def describe(row: Row, total: float, threshold: float | None, accuracy: float | None, left: float | None) -> str:
     """One line on a training step, `left` being seconds of its phase; what is not known is left out."""
     done = phase_flops(row)
     phase, bare = row["phase"].replace("_", " "), human_flops(done).removesuffix(" FLOPs")

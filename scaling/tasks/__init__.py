@@ -85,7 +85,9 @@ def split_of(key: str) -> Split:
     return "eval" if int.from_bytes(digest) % EVAL_SHARE == 0 else "train"
 
 
-def draw(seed: int, split: Split, index: int, propose: Callable[[random.Random], tuple[str, Any]]) -> tuple[str, Any]:
+def draw(
+    seed: int, split: Split, index: int, propose: Callable[[random.Random], tuple[str, Any]]
+) -> tuple[str, Any]:
     """First proposal (key, data) of a stream seeded by (seed, split, index) that falls into the split."""
     rng = random.Random(f"{seed}/{split}/{index}")
     while True:

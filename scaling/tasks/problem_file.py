@@ -71,11 +71,7 @@ class ProblemFile:
         if not entries or (split == "eval" and index >= len(entries)):
             raise ValueError(
                 f"{self.path}: has {len(entries)} {split} problems, but number {index + 1} is asked for; "
-                + (
-                    "set evaluation.problems to at most that"
-                    if entries
-                    else "add some, or give them this split"
-                )
+                + ("set evaluation.problems to at most that" if entries else "add some, or give them this split")
             )
         entry = entries[_order(seed, split, len(entries))[index % len(entries)]]
         return Problem(index, entry.difficulty, entry.key, tuple(_tokens(entry.prompt + "\n")), entry)
@@ -140,9 +136,7 @@ def _read(path: Path) -> Iterator[Entry]:
         entry = _entry(f"{path}:{number}", line)
         first = seen.setdefault(entry.key, number)
         if first != number:
-            raise ValueError(
-                f"{path}:{number}: prompt: is the same as on line {first}; leave one of them out"
-            )
+            raise ValueError(f"{path}:{number}: prompt: is the same as on line {first}; leave one of them out")
         yield entry
     if not seen:
         raise ValueError(f'task.path: {path} has no problems; a line reads {{"prompt": …, "answer": …}}')

@@ -1,10 +1,11 @@
 """Root search: find x with f(x) = target, by trying.
 
-f is a chain of +, − and × with small constants, in saturating arithmetic on 0–99, so it never falls as x grows.
-One line of thinking tries a candidate: `x op c r op c r … verdict`, where the verdict says whether the result is
-below (<), above (>) or equal to (!) the target. After a hit the model writes ANSWER and the candidate. How much a
-line is worth depends on which candidate it tries: blind guesses, bisection by the verdicts, interpolation by the
-results, or the inverse of f in the head. Demonstrations guess mostly blindly; the rest is left to RL.
+f is a chain of +, − and × with small constants, in saturating arithmetic on 0–49, so it never falls as x grows.
+One line of thinking tries a candidate: `x op c r op c r … = t verdict`. The target is repeated, and the verdict
+says whether the result is below (<), above (>) or equal to (!) it. After a hit the model writes ANSWER and the
+candidate. How much a line is worth depends on which candidate it tries: blind guesses, bisection by the verdicts,
+interpolation by the results, or the inverse of f in the head. Demonstrations guess mostly blindly; the rest is
+left to RL. Each operation occurs at most once in a chain, so that what follows it can be looked up.
 
 Difficulty is the number of steps of f. Two chains with the same a·x + b are the same function, and a function
 belongs to one split only.
@@ -19,15 +20,14 @@ from dataclasses import dataclass
 from scaling.config import TaskConfig
 from scaling.tasks import ANSWER, END, SPECIALS, Demonstration, Problem, Split, Verdict, draw
 
-TOP = 99
+TOP = 49
 OPS = "+-*"
-import os
-CONSTANTS = {"+": range(1, 10), "-": range(1, 10), "*": range(2, 6)} if not os.environ.get("CON") else {"+": (1,2,3,5,8), "-": (1,2,3,5,8), "*": (2,3,4)}
+CONSTANTS = {"+": (1, 2, 3, 5, 8), "-": (1, 2, 3, 5, 8), "*": (2, 3, 4)}
 BELOW, ABOVE, HIT = "<", ">", "!"
 VOCAB = (*SPECIALS, *map(str, range(TOP + 1)), *OPS, "=", BELOW, ABOVE, HIT)
 ID = {text: i for i, text in enumerate(VOCAB)}
 ZERO = ID["0"]
-FOLLOW = 0.3
+FOLLOW = 0.4
 """Share of demonstrated guesses that heed the verdicts so far; the others are blind."""
 
 Steps = tuple[tuple[str, int], ...]
@@ -65,7 +65,7 @@ def try_line(equation: Equation, x: int) -> tuple[list[int], str]:
         value = apply(op, c, value)
         tokens += [ID[op], ZERO + c, ZERO + value]
     verdict = BELOW if value < equation.target else ABOVE if value > equation.target else HIT
-    return [*tokens, ID[verdict]], verdict
+    return [*tokens, ID["="], ZERO + equation.target, ID[verdict]], verdict
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class RootSearch:
     def _propose(self, rng: random.Random) -> tuple[str, Equation]:
         while True:
             n = rng.randint(self.difficulty_min, self.difficulty_max)
-            steps = tuple((op, rng.choice(CONSTANTS[op])) for op in rng.choices(OPS, k=n))
+            steps = tuple((op, rng.choice(CONSTANTS[op])) for op in rng.sample(OPS, n))
             x = value = rng.randint(0, TOP)
             for op, c in steps:
                 unsaturated = value + c if op == "+" else value - c if op == "-" else value * c
@@ -108,9 +108,15 @@ class RootSearch:
         top = min((TOP - b) // a, TOP)
         low, high, tokens, hit = 0, top, [], None
         if kind not in self.demos:
-            raise ValueError(f"demo: {kind!r} is not a demonstration of root_search; known: {', '.join(self.demos)}")
+            raise ValueError(
+                f"demo: {kind!r} is not a demonstration of root_search; known: {', '.join(self.demos)}"
+            )
+
+        root = (equation.target - b) // a
 
         def guess() -> int:
+            if kind == "drill":
+                return rng.choice((root, min(max(root + rng.randint(-2, 2), 0), TOP), rng.randint(0, top)))
             return rng.randint(low, high) if rng.random() < FOLLOW and low <= high else rng.randint(0, top)
 
         while len(tokens) < budget and hit is None:
@@ -125,7 +131,8 @@ class RootSearch:
                 high = min(high, x - 1)
             if kind == "drill":
                 break
-        answer = [ANSWER, ZERO + (guess() if hit is None or len(tokens) > budget else hit), END]
+        guessed = rng.randint(0, top) if kind == "drill" else guess()
+        answer = [ANSWER, ZERO + (guessed if hit is None or len(tokens) > budget else hit), END]
         if hit is not None and len(tokens) <= budget:
             return Demonstration((*tokens, *answer))
         thinking = tokens[:budget]

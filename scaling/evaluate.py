@@ -1,0 +1,223 @@
+"""One checkpoint over the whole grid of test compute: thinking budgets × numbers of samples.
+
+Each problem is sampled once. A sample drawn at a large budget also serves every smaller one (its thinking is cut
+there and the answer forced), so the samples of a budget are those of all larger budgets, and more where
+`evaluation.tokens` allows more. Counts are kept by problem; pass@k and maj@k of smaller k follow from them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from scaling import flops
+from scaling.checkpoints import restore
+from scaling.config import Config
+from scaling.learner import abstract_state
+from scaling.records import Run
+from scaling.rl import verify
+from scaling.sampling import Rollout, left_pad, row_keys, sample
+from scaling.sharding import make_mesh, place_batch
+from scaling.tasks import PAD, Problem, Task, Verdict, make_task, text
+from scaling.tracking import Terminal
+
+EVAL_STREAM = 2
+PROBLEM_SEED = 0
+"""Held-out problems are the same at every checkpoint and for every seed of a run."""
+TEXTS = 8
+"""Problems of which one completion a budget is kept to be read."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Samples first … last − 1 of every problem, drawn at the largest of these budgets and cut at the others."""
+
+    first: int
+    last: int
+    budgets: tuple[int, ...]
+
+
+def samples_at(config: Config, budget: int) -> int:
+    """Samples a problem drawn at a budget: the most that `evaluation.tokens` allows, and always the least."""
+    least, *more = config.evaluation.samples
+    return max([least, *(k for k in more if budget * k <= config.evaluation.tokens)])
+
+
+def tiers(config: Config) -> list[Tier]:
+    """The samples of a problem by the budgets that they serve; every budget gets exactly `samples_at`."""
+    counts = {budget: samples_at(config, budget) for budget in config.evaluation.budgets}
+    edges = [0, *sorted(set(counts.values()))]
+    return [Tier(first, last, tuple(b for b, n in counts.items() if n >= last)) for first, last in pairwise(edges)]
+
+
+@dataclass
+class Outcome:
+    """What the samples of one problem at one budget came to."""
+
+    correct: int = 0
+    answers: Counter[tuple[str | None, bool]] = field(default_factory=Counter)
+    tokens: int = 0
+    decode_flops: int = 0
+    stopped: int = 0
+    stopped_correct: int = 0
+    lines: int = 0
+    slips: int = 0
+    text: str = ""
+
+    def add(self, verdict: Verdict, length: int, decode_flops: int, forced: bool) -> None:
+        self.correct += verdict.correct
+        self.answers[verdict.answer, verdict.correct] += 1
+        self.tokens += length
+        self.decode_flops += decode_flops
+        self.stopped += not forced
+        self.stopped_correct += verdict.correct and not forced
+        self.lines += verdict.lines
+        self.slips += verdict.slips
+
+    def row(self, problem: Problem, budget: int, prefill_flops: int, seconds: float) -> dict[str, Any]:
+        answers = sorted(self.answers.items(), key=lambda item: (-item[1], str(item[0][0])))
+        return {
+            "problem": problem.index,
+            "difficulty": problem.difficulty,
+            "budget": budget,
+            "samples": sum(self.answers.values()),
+            "correct": self.correct,
+            "answers": [[answer, count, correct] for (answer, correct), count in answers],
+            "tokens": self.tokens,
+            "prefill_flops": prefill_flops,
+            "decode_flops": self.decode_flops,
+            "stopped": self.stopped,
+            "stopped_correct": self.stopped_correct,
+            "malformed": sum(count for (answer, _), count in answers if answer is None),
+            "lines": self.lines,
+            "slips": self.slips,
+            "seconds": seconds,
+            **({"text": self.text} if self.text else {}),
+        }
+
+
+class Evaluator:
+    """Evaluates parameters of one experiment; what is the same for every checkpoint is made once."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.task: Task = make_task(config.task)
+        self.mesh: Mesh = make_mesh(config.mesh)
+        self.graphdef, self.abstract = abstract_state(config, len(self.task.vocab), self.mesh)
+        self.tiers = tiers(config)
+
+    def problems(self, first: int, last: int) -> list[Problem]:
+        return [self.task.problem(PROBLEM_SEED, "eval", i) for i in range(first, last)]
+
+    def rows(self, params: nnx.State, first: int, last: int) -> list[dict[str, Any]]:
+        """The records of problems first … last − 1 at every budget."""
+        start, problems = perf_counter(), self.problems(first, last)
+        outcomes = {(p.index, b): Outcome() for p in problems for b in self.config.evaluation.budgets}
+        for tier in self.tiers:
+            step = max(self.config.evaluation.chunk // (tier.last - tier.first), 1)
+            for at in range(0, len(problems), step):
+                part = problems[at : at + step]
+                for budget, rollout in zip(tier.budgets, self._sample(params, part, step, tier), strict=True):
+                    self._count(outcomes, part, budget, rollout)
+        seconds = (perf_counter() - start) / len(outcomes)
+        prefill = partial(flops.prefill, self.config.model, len(self.task.vocab))
+        return [
+            outcomes[p.index, b].row(p, b, prefill(len(p.prompt)), seconds)
+            for p in problems
+            for b in self.config.evaluation.budgets
+        ]
+
+    def _sample(self, params: nnx.State, part: list[Problem], step: int, tier: Tier) -> Sequence[Rollout]:
+        """A tier of some problems, padded to `step` problems so that shapes repeat."""
+        group, evaluation = tier.last - tier.first, self.config.evaluation
+        padded = [*part, *[part[-1]] * (step - len(part))]
+        prompts, padding = left_pad([p.prompt for p in padded], self.task.prompt_tokens)
+        places = [p.index * evaluation.samples[-1] + s for p in padded for s in range(tier.first, tier.last)]
+        keys = row_keys(self.config.seed, EVAL_STREAM, 0, np.array(places))
+        rollouts = sample(
+            self.graphdef,
+            params,
+            *place_batch((prompts, padding, keys), self.mesh),
+            group=group,
+            budgets=tier.budgets,
+            answer_tokens=self.task.answer_tokens,
+            temperature=evaluation.temperature,
+        )
+        return jax.tree.map(lambda x: np.asarray(x)[: len(part) * group], rollouts)
+
+    def _count(self, outcomes: dict, part: list[Problem], budget: int, rollout: Rollout) -> None:
+        config, vocab = self.config, len(self.task.vocab)
+        tokens_BxT = np.asarray(rollout.tokens_BxT)
+        group = len(tokens_BxT) // len(part)
+        lengths, forced = np.asarray(rollout.length_B).tolist(), np.asarray(rollout.forced_B).tolist()
+        for i, verdict in enumerate(verify(self.task, part, tokens_BxT)):
+            problem = part[i // group]
+            outcome = outcomes[problem.index, budget]
+            if problem.index < TEXTS and not outcome.text:
+                outcome.text = text(self.task, [t for t in tokens_BxT[i].tolist() if t != PAD])
+            cost = flops.decode(config.model, vocab, len(problem.prompt), lengths[i])
+            outcome.add(verdict, lengths[i], cost, forced[i])
+
+
+def _chunks(missing: set[int], size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most `size` problems that cover those missing; a problem done is not done again."""
+    rest = sorted(missing)
+    while rest:
+        last = rest[0]
+        while last - rest[0] < size and last in missing:
+            last += 1
+        yield rest[0], last
+        rest = [i for i in rest if i >= last]
+
+
+def evaluate(
+    run_dir: Path,
+    config: Config,
+    *,
+    names: Sequence[str] | None,
+    terminal: Terminal,
+    stop: Callable[[], bool],
+) -> str:
+    """Evaluate the named checkpoints, or all (None), as far as they are not yet; "done" or "preempted".
+
+    A rolling checkpoint is none of the experiment's and is left out. Rows are written problem by problem, so an
+    interrupted evaluation goes on where it stopped. Raises RecordError where a named checkpoint is damaged.
+    """
+    run, evaluator = Run.open(run_dir), Evaluator(config)
+    total, budgets = config.evaluation.problems, config.evaluation.budgets
+    for name in names or [m["name"] for m in run.manifests() if m["kind"] != "resume"]:
+        missing = {problem for problem, _ in run.evaluation_missing(name, total, budgets)}
+        if not missing:
+            continue
+        restored = restore(run, evaluator.abstract, name, warn=terminal.message)
+        if restored is None:
+            continue
+        params = restored[0]["params"]
+        size = max(config.evaluation.chunk // (evaluator.tiers[0].last - evaluator.tiers[0].first), 1)
+        for first, last in _chunks(missing, size):
+            if stop():
+                return "preempted"
+            run.append_evaluation(name, evaluator.rows(params, first, last))
+            run.write_status("running", "evaluate")
+            terminal.evaluation(name, total - len(missing) + last, total + 1, None)
+        terminal.evaluation(name, total, total, headline(run.evaluation_rows(name)))
+    return "done"
+
+
+def headline(rows: Sequence[dict[str, Any]]) -> float:
+    """Mean accuracy at the middle one of the positive budgets: the figure shown in passing."""
+    budgets = sorted({row["budget"] for row in rows if row["budget"] > 0}) or [0]
+    middle = budgets[len(budgets) // 2]
+    shares = [row["correct"] / row["samples"] for row in rows if row["budget"] == middle]
+    return sum(shares) / len(shares)

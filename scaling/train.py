@@ -1,0 +1,264 @@
+"""The loop: supervised warm start, then reinforcement learning, with checkpoints at thresholds of compute.
+
+Everything random is a pure function of (seed, stream, step), so a run that goes on from a checkpoint does what it
+would have done without the interruption, bit for bit; only seconds differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling import checkpoints, schedule
+from scaling.batches import Batch, demonstrations, microbatches, update_cost
+from scaling.config import Config, StageConfig
+from scaling.flops import Ledger
+from scaling.learner import abstract_state, gradient, initial_state, make_optimiser, step
+from scaling.objectives import RECIPES
+from scaling.records import Run
+from scaling.rl import collect
+from scaling.sharding import make_mesh, place
+from scaling.tasks import make_task
+from scaling.timing import Stopwatch
+from scaling.tracking import Mirror, Terminal
+
+MIRROR_SECONDS = 5.0
+
+
+class TrainingError(ValueError):
+    """Training cannot go on."""
+
+
+class Trainer:
+    """The state of one run and its two kinds of step."""
+
+    def __init__(self, config: Config, run: Run, warn: Callable[[str], None]):
+        self.config, self.run, self.warn = config, run, warn
+        self.task = make_task(config.task)
+        self.mesh = make_mesh(config.mesh)
+        self.watch = Stopwatch()
+        self.stages = [stage for stage in config.warm_start.stages for _ in range(stage.steps)]
+        self.step, self.ledger = 0, Ledger()
+        self.reference: nnx.State | None = None
+        vocab = len(self.task.vocab)
+        with self.watch("checkpoint"):
+            self.graphdef, abstract = abstract_state(config, vocab, self.mesh)
+            restored = checkpoints.restore(run, abstract, warn=warn)
+        if restored is None:
+            with self.watch("other"):
+                _, self.state = initial_state(config, vocab, self.mesh)
+        else:
+            self.state, manifest = restored
+            self.step, self.ledger = manifest["step"], Ledger.from_dict(manifest["ledger"])
+            run.cut_train(self.step)
+        if self.phase == "rl":
+            self._keep_reference(abstract)
+
+    @property
+    def phase(self) -> str:
+        """The phase of the next step."""
+        return "warm_start" if self.step < len(self.stages) else "rl"
+
+    @property
+    def phase_step(self) -> int:
+        """Steps done of the phase of the next step."""
+        return self.step if self.phase == "warm_start" else self.step - len(self.stages)
+
+    @property
+    def done(self) -> bool:
+        return self.phase == "rl" and self.ledger.rl_flops >= self.config.rl.flops
+
+    def enter_rl(self) -> None:
+        """A fresh optimiser for the new objective; the policy of now is the reference."""
+        opt_state = make_optimiser(self.config, "rl").init(self.state["params"])
+        self.state = place({"params": self.state["params"], "opt_state": opt_state}, self.mesh)
+        if self.config.rl.kl:
+            self.reference = jax.tree.map(jnp.copy, self.state["params"])
+
+    def _keep_reference(self, abstract: Any) -> None:
+        if self.config.rl.kl:
+            start = next(m["name"] for m in self.run.manifests() if m["kind"] == "start")
+            restored = checkpoints.restore(self.run, abstract, start, warn=self.warn)
+            if restored is None:
+                raise TrainingError(f"checkpoint {start}: damaged, and the policy that RL started from is needed")
+            self.reference = restored[0]["params"]
+
+    def advance(self) -> dict[str, Any]:
+        """One step; its row for train.jsonl."""
+        before = self.phase, self.phase_step
+        budget, metrics = self._warm_step() if self.phase == "warm_start" else self._rl_step()
+        self.step += 1
+        spent = self.watch.take()
+        for name, seconds in spent.items():
+            self.ledger = self.ledger.add(name, seconds=seconds)
+        metrics["seconds"] = sum(spent.values())
+        if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
+            raise TrainingError(f"step {self.step}: loss {metrics['loss']}, grad_norm {metrics['grad_norm']}")
+        return {
+            "step": self.step,
+            "phase": before[0],
+            "phase_step": before[1] + 1,
+            "budget": budget,
+            "train_flops": self.ledger.train_flops,
+            "rl_flops": self.ledger.rl_flops,
+            "ledger": self.ledger.to_dict(),
+            "metrics": metrics,
+            "time": time(),
+        }
+
+    def _learn(self, batch: Batch, rate: float, **options: Any) -> dict[str, float]:
+        """One update; its metrics on the host."""
+        phase = self.phase
+        grads, metrics = gradient(
+            self.graphdef,
+            self.state["params"],
+            self.reference,
+            microbatches(batch, self.config.microbatch),
+            self.mesh,
+            **options,
+        )
+        tx = make_optimiser(self.config, phase)
+        params, opt_state, norm = step(tx, self.state["params"], self.state["opt_state"], grads, rate)
+        self.state = {"params": params, "opt_state": opt_state}
+        metrics = {name: float(value) for name, value in metrics.items() if name != "tokens"}
+        return metrics | {"grad_norm": float(norm), "learning_rate": rate}
+
+    def _warm_step(self) -> tuple[int, dict[str, float]]:
+        stage: StageConfig = self.stages[self.step]
+        rate = stage.learning_rate * min((self.step + 1) / max(self.config.warm_start.warmup_steps, 1), 1.0)
+        with self.watch("warm_start"):
+            most = max(stage.batch for stage in self.stages)
+            problems = [
+                self.task.problem(self.config.seed, "train", self.step * most + i) for i in range(stage.batch)
+            ]
+            batch = demonstrations(self.task, problems, stage, f"{self.config.seed}/{self.step}")
+            metrics = self._learn(batch, rate)
+        flops, tokens = update_cost(batch, self.config.model, len(self.task.vocab))
+        self.ledger = self.ledger.add("warm_start", flops=flops, tokens=tokens)
+        return stage.budget, {k: metrics[k] for k in ("loss", "accuracy", "grad_norm", "learning_rate")}
+
+    def _rl_step(self) -> tuple[int, dict[str, float]]:
+        rl, place_ = self.config.rl, self.phase_step
+        got = collect(self.config, self.task, self.graphdef, self.state["params"], self.mesh, self.watch, place_)
+        self.ledger = self.ledger.add("rollout", flops=got.flops, tokens=got.tokens)
+        metrics: dict[str, float] = dict.fromkeys(
+            ("loss", "entropy", "mismatch", "clip_fraction", "grad_norm", "kl"), 0.0
+        )
+        with self.watch("update"):
+            for i, part in enumerate(got.parts):
+                rate = rl.learning_rate * min((place_ * rl.updates + i + 1) / max(rl.warmup_steps, 1), 1.0)
+                metrics |= self._learn(part, rate, recipe=RECIPES[rl.recipe], temperature=rl.temperature, kl=rl.kl)
+                self._count_update(part)
+        metrics.pop("accuracy", None)
+        return got.budget, metrics | got.metrics
+
+    def _count_update(self, part: Batch) -> None:
+        model, vocab = self.config.model, len(self.task.vocab)
+        flops, tokens = update_cost(part, model, vocab)
+        self.ledger = self.ledger.add("update", flops=flops, tokens=tokens)
+        if self.reference is not None:
+            self.ledger = self.ledger.add("reference", flops=flops // 3, tokens=tokens)
+
+    def save(self, kind: str, targets: dict[str, list[float]]) -> str:
+        """A checkpoint of now that stands for these thresholds."""
+        in_rl = self.step >= len(self.stages)
+        with self.watch("checkpoint"):
+            return checkpoints.save(
+                self.run,
+                self.state,
+                {
+                    "step": self.step,
+                    "phase": "rl" if in_rl else "warm_start",
+                    "phase_step": self.phase_step,
+                    "train_flops": self.ledger.train_flops,
+                    "rl_flops": self.ledger.rl_flops,
+                    "thresholds": targets,
+                    "kind": kind,
+                    "ledger": self.ledger.to_dict(),
+                },
+            )
+
+
+def crossings(config: Config, before: Ledger, after: Ledger) -> dict[str, list[float]]:
+    """The thresholds that a step crossed, by axis: train (since the first FLOP of all) and rl."""
+    s = config.schedule
+    return {
+        "train": schedule.crossed(before.train_flops, after.train_flops, s.train_points_per_decade, s.first),
+        "rl": schedule.crossed(before.rl_flops, after.rl_flops, s.points_per_decade, s.first),
+    }
+
+
+def train(
+    run_dir: Path,
+    config: Config,
+    *,
+    terminal: Terminal,
+    on_checkpoint: Callable[[str], None] | None,
+    stop: Callable[[], bool],
+) -> str:
+    """Train from where the run directory stands to the end; "done", or "preempted" once `stop()` is true.
+
+    `on_checkpoint` gets the name of each checkpoint of the experiment as it appears. Raises TrainingError for a
+    loss or gradient that is not finite.
+    """
+    run = Run.open(run_dir)
+    trainer = Trainer(config, run, terminal.message)
+    mirror = Mirror(run_dir, dataclasses.asdict(config))
+    saved = mirrored = monotonic()
+
+    def checkpoint(kind: str, targets: dict[str, list[float]]) -> None:
+        name = trainer.save(kind, targets)
+        if on_checkpoint is not None and kind != "resume":
+            on_checkpoint(name)
+
+    try:
+        if trainer.step == 0 and trainer.phase == "rl" and not run.manifest_names():
+            checkpoint("start", {"train": [], "rl": []})
+        while not trainer.done:
+            if stop():
+                trainer.save("resume", {"train": [], "rl": []})
+                return "preempted"
+            before, warming = trainer.ledger, trainer.phase == "warm_start"
+            row = trainer.advance()
+            run.append_train([row])
+            targets = crossings(config, before, trainer.ledger)
+            if warming and trainer.phase == "rl":
+                trainer.enter_rl()
+                checkpoint("start", targets)
+            elif trainer.done:
+                checkpoint("end", targets)
+            elif targets["train"] or targets["rl"]:
+                checkpoint("threshold", targets)
+            elif monotonic() - saved > config.schedule.resume_seconds:
+                checkpoint("resume", targets)
+            else:
+                targets = {}
+            now = monotonic()
+            saved = now if targets else saved
+            if targets or now - mirrored > MIRROR_SECONDS:
+                mirrored = now
+                run.write_status("running", "train")
+                mirror.sync()
+            terminal.train_row(row, **_axis(config, row))
+        return "done"
+    finally:
+        mirror.finish()
+
+
+def _axis(config: Config, row: dict[str, Any]) -> dict[str, Any]:
+    """The end and the next threshold on the axis of the row's phase."""
+    s = config.schedule
+    if row["phase"] == "rl":
+        upcoming = schedule.next_threshold(row["rl_flops"], s.points_per_decade, s.first)
+        return {"phase_total_flops": config.rl.flops, "next_threshold": min(upcoming, config.rl.flops)}
+    upcoming = schedule.next_threshold(row["train_flops"], s.train_points_per_decade, s.first)
+    steps = sum(stage.steps for stage in config.warm_start.stages)
+    return {"phase_total_flops": row["train_flops"] * steps / row["phase_step"], "next_threshold": upcoming}
