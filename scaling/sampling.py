@@ -69,7 +69,9 @@ def choose(logits_BxV: jax.Array, uniform_B: jax.Array, temperature: float) -> t
         token_B = jnp.argmax(logits_BxV, axis=-1)
     else:
         vocab = logits_BxV.shape[-1]
-        cumulative_BxV = jnp.exp(logp_BxV) @ jnp.triu(jnp.ones((vocab, vocab)))
+        upper_VxV = jnp.triu(jnp.ones((vocab, vocab)))
+        # Accelerators round the factors of a float32 product to 8 or 11 bits unless told not to.
+        cumulative_BxV = jnp.matmul(jnp.exp(logp_BxV), upper_VxV, precision="highest")
         point_B = uniform_B * cumulative_BxV[:, -1]
         token_B = jnp.minimum((cumulative_BxV <= point_B[:, None]).sum(axis=-1), vocab - 1)
     return token_B.astype(jnp.int32), jnp.take_along_axis(logp_BxV, token_B[:, None], axis=-1)[:, 0]
@@ -95,8 +97,9 @@ def _decode(
             t + 1,
             logits_BxV[:, 0],
             cache,
-            state.tokens_BxT.at[:, t].set(jnp.where(state.alive_B, token_B, PAD)),
-            state.logp_BxT.at[:, t].set(jnp.where(free_B, logp_B, 0.0)),
+            # A row that is over keeps what it has: an answer given within a shorter budget may reach past it.
+            state.tokens_BxT.at[:, t].set(jnp.where(state.alive_B, token_B, state.tokens_BxT[:, t])),
+            state.logp_BxT.at[:, t].set(jnp.where(free_B, logp_B, state.logp_BxT[:, t])),
             answered_B,
             alive_B,
             state.forced_B | force_B,
