@@ -169,6 +169,12 @@ def estimates(run_dir: str | Path, frame: pl.DataFrame | None = None) -> pl.Data
     return pl.DataFrame(rows, schema=ESTIMATES)
 
 
+def evaluation_seconds(run_dir: str | Path) -> float:
+    """Wall time of all evaluations of a run, complete or not; a row that says nothing counts nothing."""
+    run = Run.open(run_dir)
+    return sum(row.get("seconds", 0.0) for name in run.evaluation_names() for row in run.evaluation_rows(name))
+
+
 def _votes(cell: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Votes [P, A] padded with 0, whether right [P, A], nulls [P]."""
     counts, right = cell["votes"].to_list(), cell["right"].to_list()

@@ -12,6 +12,7 @@ import vl_convert
 
 from analysis import plots
 from analysis.fit import Fit
+from analysis.load import evaluation_seconds
 from analysis.page import page
 from analysis.saturation import DEFINITION, Answer, Estimate, describe, percent, points
 from analysis.study import Study, study
@@ -46,6 +47,7 @@ def write_report(run_dir: str | Path, command: str | None = None) -> dict[str, A
     found = study(run_dir)
     folder = found.run.path
     ledger = _ledger(found)
+    ledger["seconds"]["evaluate"] = evaluation_seconds(folder)
     charts = {
         "panels": plots.panels(found),
         "heatmap": plots.heatmap(found),

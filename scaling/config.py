@@ -134,7 +134,9 @@ class ScheduleConfig:
     train_points_per_decade: int = 1
     """Thresholds a decade on the axis of all train compute, warm start included."""
     first: float = 1e10
-    """Least threshold used, FLOPs."""
+    """Least threshold on the axis of all train compute, FLOPs."""
+    rl_first: float = 1e10
+    """Least threshold of RL, FLOPs."""
     resume_seconds: float = 120.0
     """Seconds between rolling checkpoints that only serve to resume."""
 
@@ -164,6 +166,8 @@ class MeshConfig:
     """Devices over which parameters and optimiser state are split."""
     tensor: int = 1
     """Devices over which heads and feed-forward are split."""
+    cpu_devices: int = 1
+    """Devices that JAX splits a CPU into; no effect elsewhere. One a core is faster than one with many threads."""
 
 
 @dataclass(frozen=True)
@@ -276,18 +280,19 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
         *("microbatch", "task.difficulty_min", "rl.problems", "rl.updates"),
         *(f"model.{name}" for name in ("width", "layers", "heads", "kv_heads", "head_size", "ff")),
         *(f"evaluation.{name}" for name in ("problems", "tokens", "chunk")),
-        "schedule.points_per_decade",
+        *("schedule.points_per_decade", "schedule.train_points_per_decade", "mesh.cpu_devices"),
         *(f"{stage}.{name}" for stage in stages for name in ("steps", "batch")),
     ):
         yield path, _at(c, path) >= 1, "at least 1"
     for path in (
         *("warm_start.warmup_steps", "warm_start.weight_decay", "rl.flops", "rl.warmup_steps", "rl.kl"),
+        "rl.slip_penalty",
         *(f"{stage}.budget" for stage in stages),
     ):
         yield path, _at(c, path) >= 0, "at least 0"
     for path in (
         *("model.rope_base", "rl.learning_rate", "rl.clip_norm", "rl.temperature"),
-        *("schedule.first", "schedule.resume_seconds", "evaluation.temperature"),
+        *("schedule.first", "schedule.rl_first", "schedule.resume_seconds", "evaluation.temperature"),
         *(f"{stage}.learning_rate" for stage in stages),
     ):
         yield path, _at(c, path) > 0, "above 0"
@@ -333,6 +338,12 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
 
 def _rises(values: Sequence[int], least: int) -> bool:
     return bool(values) and values[0] >= least and all(a < b for a, b in itertools.pairwise(values))
+
+
+def samples_at(config: Config, budget: int) -> list[int]:
+    """The numbers of samples evaluated at a budget: those within the cap on tokens, and always the least."""
+    least, *more = config.evaluation.samples
+    return [least, *(k for k in more if budget * k <= config.evaluation.tokens)]
 
 
 def dump(config: Config) -> str:

@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 
 from scaling import flops
 from scaling.checkpoints import restore
-from scaling.config import Config
+from scaling.config import Config, samples_at
 from scaling.learner import abstract_state
 from scaling.records import Run
 from scaling.rl import verify
@@ -48,15 +48,9 @@ class Tier:
     budgets: tuple[int, ...]
 
 
-def samples_at(config: Config, budget: int) -> int:
-    """Samples a problem drawn at a budget: the most that `evaluation.tokens` allows, and always the least."""
-    least, *more = config.evaluation.samples
-    return max([least, *(k for k in more if budget * k <= config.evaluation.tokens)])
-
-
 def tiers(config: Config) -> list[Tier]:
-    """The samples of a problem by the budgets that they serve; every budget gets exactly `samples_at`."""
-    counts = {budget: samples_at(config, budget) for budget in config.evaluation.budgets}
+    """The samples of a problem by the budgets that they serve; every budget gets its largest number."""
+    counts = {budget: samples_at(config, budget)[-1] for budget in config.evaluation.budgets}
     edges = [0, *sorted(set(counts.values()))]
     return [Tier(first, last, tuple(b for b, n in counts.items() if n >= last)) for first, last in pairwise(edges)]
 
@@ -191,12 +185,15 @@ def evaluate(
 ) -> str:
     """Evaluate the named checkpoints, or all (None), as far as they are not yet; "done" or "preempted".
 
-    A rolling checkpoint is none of the experiment's and is left out. Rows are written problem by problem, so an
-    interrupted evaluation goes on where it stopped. Raises RecordError where a named checkpoint is damaged.
+    A rolling checkpoint is none of the experiment's and is left out, and so is a damaged one, which is set aside
+    with a warning. Rows are written in chunks of problems, so an interrupted evaluation goes on where it stopped.
+    Raises RecordError for a checkpoint that does not exist and for a damaged manifest.
     """
     run, evaluator = Run.open(run_dir), Evaluator(config)
     total, budgets = config.evaluation.problems, config.evaluation.budgets
-    for name in names or [m["name"] for m in run.manifests() if m["kind"] != "resume"]:
+    for name in run.manifest_names() if names is None else names:
+        if run.read_manifest(name)["kind"] == "resume":
+            continue
         missing = {problem for problem, _ in run.evaluation_missing(name, total, budgets)}
         if not missing:
             continue
@@ -205,12 +202,14 @@ def evaluate(
             continue
         params = restored[0]["params"]
         size = max(config.evaluation.chunk // (evaluator.tiers[0].last - evaluator.tiers[0].first), 1)
+        done = total - len(missing)
         for first, last in _chunks(missing, size):
             if stop():
                 return "preempted"
+            terminal.evaluation(name, done, total, None)
             run.append_evaluation(name, evaluator.rows(params, first, last))
             run.write_status("running", "evaluate")
-            terminal.evaluation(name, total - len(missing) + last, total + 1, None)
+            done += last - first
         terminal.evaluation(name, total, total, headline(run.evaluation_rows(name)))
     return "done"
 

@@ -24,8 +24,8 @@ from scaling.config import ModelConfig
 COMPUTE_PHASES = ("warm_start", "rollout", "update", "reference")
 """Phases that spend training FLOPs."""
 RL_PHASES = ("rollout", "update", "reference")
-PHASES = (*COMPUTE_PHASES, "compile", "verify", "checkpoint", "evaluate", "other")
-"""Phases that spend seconds. Evaluation is never train compute, so it has no FLOPs here."""
+PHASES = (*COMPUTE_PHASES, "compile", "verify", "checkpoint", "other")
+"""Phases that spend seconds. Evaluation is never train compute; its rows keep their own FLOPs and seconds."""
 
 
 def d_attn(model: ModelConfig) -> int:

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from scaling import flops, schedule
-from scaling.config import Config, StageConfig
+from scaling.config import Config, StageConfig, samples_at
 from scaling.tasks import Task, make_task
 
 SAMPLED = 64
@@ -27,10 +27,10 @@ def plan(config: Config) -> dict[str, Any]:
     ]
     warm = sum(stage["flops"] for stage in stages)
     step = sum(step_flops(config, task, budget) for budget in config.rl.budgets) / len(config.rl.budgets)
-    spacing, first = config.schedule.points_per_decade, config.schedule.first
+    grid = config.schedule
     thresholds = {
-        "train": schedule.grid(first, warm + config.rl.flops, spacing),
-        "rl": schedule.grid(first, config.rl.flops, spacing),
+        "train": schedule.grid(grid.first, warm + config.rl.flops, grid.train_points_per_decade),
+        "rl": schedule.grid(grid.first, config.rl.flops, grid.points_per_decade),
     }
     cells = [{"budget": budget, "samples": samples_at(config, budget)} for budget in config.evaluation.budgets]
     return {
@@ -70,12 +70,6 @@ def step_flops(config: Config, task: Task, budget: int) -> int:
     update = sequences * flops.train_sequence(model, vocab, fed)
     reference = sequences * flops.sequence(model, vocab, 0, fed) if config.rl.kl else 0
     return rollout + update + reference
-
-
-def samples_at(config: Config, budget: int) -> list[int]:
-    """The numbers of samples evaluated at a budget: those within the cap on tokens, and always the least."""
-    least, *more = config.evaluation.samples
-    return [least, *(k for k in more if budget * k <= config.evaluation.tokens)]
 
 
 def evaluation_flops(config: Config, task: Task) -> int:

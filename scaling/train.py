@@ -55,12 +55,14 @@ class Trainer:
         if restored is None:
             with self.watch("other"):
                 _, self.state = initial_state(config, vocab, self.mesh)
+            if self.phase == "rl":
+                self.enter_rl()
         else:
             self.state, manifest = restored
             self.step, self.ledger = manifest["step"], Ledger.from_dict(manifest["ledger"])
-            run.cut_train(self.step)
-        if self.phase == "rl":
-            self._keep_reference(abstract)
+            if self.phase == "rl" and config.rl.kl:
+                self.reference = self._restore_reference(abstract)
+        run.cut_train(self.step)
 
     @property
     def phase(self) -> str:
@@ -83,13 +85,15 @@ class Trainer:
         if self.config.rl.kl:
             self.reference = jax.tree.map(jnp.copy, self.state["params"])
 
-    def _keep_reference(self, abstract: Any) -> None:
-        if self.config.rl.kl:
-            start = next(m["name"] for m in self.run.manifests() if m["kind"] == "start")
-            restored = checkpoints.restore(self.run, abstract, start, warn=self.warn)
-            if restored is None:
-                raise TrainingError(f"checkpoint {start}: damaged, and the policy that RL started from is needed")
-            self.reference = restored[0]["params"]
+    def _restore_reference(self, abstract: Any) -> nnx.State:
+        """The policy that RL started from."""
+        starts = [manifest["name"] for manifest in self.run.manifests() if manifest["kind"] == "start"]
+        restored = checkpoints.restore(self.run, abstract, starts[0], warn=self.warn) if starts else None
+        if restored is None:
+            raise TrainingError(
+                "rl.kl: the policy that RL started from is needed; its checkpoint is missing or damaged"
+            )
+        return restored[0]["params"]
 
     def advance(self) -> dict[str, Any]:
         """One step; its row for train.jsonl."""
@@ -192,7 +196,7 @@ def crossings(config: Config, before: Ledger, after: Ledger) -> dict[str, list[f
     s = config.schedule
     return {
         "train": schedule.crossed(before.train_flops, after.train_flops, s.train_points_per_decade, s.first),
-        "rl": schedule.crossed(before.rl_flops, after.rl_flops, s.points_per_decade, s.first),
+        "rl": schedule.crossed(before.rl_flops, after.rl_flops, s.points_per_decade, s.rl_first),
     }
 
 
@@ -257,7 +261,7 @@ def _axis(config: Config, row: dict[str, Any]) -> dict[str, Any]:
     """The end and the next threshold on the axis of the row's phase."""
     s = config.schedule
     if row["phase"] == "rl":
-        upcoming = schedule.next_threshold(row["rl_flops"], s.points_per_decade, s.first)
+        upcoming = schedule.next_threshold(row["rl_flops"], s.points_per_decade, s.rl_first)
         return {"phase_total_flops": config.rl.flops, "next_threshold": min(upcoming, config.rl.flops)}
     upcoming = schedule.next_threshold(row["train_flops"], s.train_points_per_decade, s.first)
     steps = sum(stage.steps for stage in config.warm_start.stages)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from scaling.config import TaskConfig
 from scaling.tasks import ANSWER, END, SPECIALS, Demonstration, Problem, Split, Verdict, draw
@@ -27,6 +28,8 @@ BELOW, ABOVE, HIT = "<", ">", "!"
 VOCAB = (*SPECIALS, *map(str, range(TOP + 1)), *OPS, "=", BELOW, ABOVE, HIT)
 ID = {text: i for i, text in enumerate(VOCAB)}
 ZERO = ID["0"]
+STEPS = (2, len(OPS))
+"""Fewest and most steps: there are but three functions of one step."""
 FOLLOW = 0.4
 """Share of demonstrated guesses that heed the verdicts so far; the others are blind."""
 
@@ -58,6 +61,24 @@ def linear(steps: Steps) -> tuple[int, int]:
     return a, b
 
 
+def _propose(n: int, rng: random.Random) -> tuple[str, Equation]:
+    """A chain of n steps, × among them, and a target that it reaches from some x without touching 0 or 49.
+
+    So exactly one x hits the target.
+    """
+    while True:
+        steps = tuple((op, rng.choice(CONSTANTS[op])) for op in rng.sample(OPS, n))
+        value = rng.randint(0, TOP)
+        for op, c in steps:
+            value = value + c if op == "+" else value - c if op == "-" else value * c
+            if not 0 < value < TOP:
+                break
+        else:
+            a, b = linear(steps)
+            if a > 1:
+                return f"{a}x{b:+d}", Equation(steps, value)
+
+
 def try_line(equation: Equation, x: int) -> tuple[list[int], str]:
     """The true line that tries x, and its verdict."""
     tokens, value = [ZERO + x], x
@@ -81,24 +102,10 @@ class RootSearch:
     def prompt_tokens(self) -> int:
         return 2 * self.difficulty_max + 2
 
-    def _propose(self, rng: random.Random) -> tuple[str, Equation]:
-        while True:
-            n = rng.randint(self.difficulty_min, self.difficulty_max)
-            steps = tuple((op, rng.choice(CONSTANTS[op])) for op in rng.sample(OPS, n))
-            x = value = rng.randint(0, TOP)
-            for op, c in steps:
-                unsaturated = value + c if op == "+" else value - c if op == "-" else value * c
-                value = unsaturated
-                if not 0 < value < TOP:
-                    break
-            else:
-                a, b = linear(steps)
-                if a > 1:
-                    assert a * x + b == value
-                    return f"{a}x{b:+d}", Equation(steps, value)
-
     def problem(self, seed: int, split: Split, index: int) -> Problem:
-        key, equation = draw(seed, split, index, self._propose)
+        """A problem of uniform difficulty; its key is the function, whatever its target."""
+        n = random.Random(f"{seed}/{split}/{index}/difficulty").randint(self.difficulty_min, self.difficulty_max)
+        key, equation = draw(seed, split, index, partial(_propose, n))
         prompt = [token for op, c in equation.steps for token in (ID[op], ZERO + c)]
         return Problem(index, len(equation.steps), key, (*prompt, ID["="], ZERO + equation.target), equation)
 
@@ -163,4 +170,11 @@ class RootSearch:
 
 
 def make(config: TaskConfig) -> RootSearch:
+    """The task at difficulties (numbers of steps) within 2 … 3; raises ValueError beyond."""
+    fewest, most = STEPS
+    if not fewest <= config.difficulty_min <= config.difficulty_max <= most:
+        raise ValueError(
+            f"task.difficulty_min, task.difficulty_max: {config.difficulty_min}, {config.difficulty_max} are not "
+            f"numbers of steps, from {fewest} to {most}, the least first"
+        )
     return RootSearch(config.difficulty_min, config.difficulty_max)

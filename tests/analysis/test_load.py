@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from synthetic_runs import straight, write_run
 
-from analysis.load import EXPORT_COLUMNS, estimates, find_runs, outcomes, points
+from analysis.load import EXPORT_COLUMNS, estimates, evaluation_seconds, find_runs, outcomes, points
 from scaling.records import RecordError
 
 
@@ -68,6 +68,13 @@ def test_counts_that_do_not_add_up_are_an_error_with_the_place(small):
     file.write_text("\n".join([json.dumps(row), *rest]) + "\n")
     with pytest.raises(RecordError, match="problem 0, budget 0: its right answers"):
         outcomes(small.path)
+
+
+def test_the_time_of_evaluations_is_the_sum_over_all_of_their_rows(small):
+    rows = 6 * 12 * 2
+    assert evaluation_seconds(small.path) == pytest.approx(0.01 * rows)
+    small.append_evaluation("00000099", [{"problem": 0, "budget": 0}, {"problem": 1, "budget": 0, "seconds": 3.0}])
+    assert evaluation_seconds(small.path) == pytest.approx(0.01 * rows + 3)
 
 
 def test_runs_are_found_in_a_folder_once(small, tmp_path):

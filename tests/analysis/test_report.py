@@ -54,6 +54,16 @@ def test_the_page_says_how_it_came_about(written):
         assert words in page
 
 
+def test_wall_time_counts_the_evaluations_by_their_own_rows(written):
+    page = (written[0] / "report.html").read_text()
+    (spec,) = re.findall(r"vegaEmbed\('#time', (.*), \{renderer", page)
+    (table,) = json.loads(spec)["datasets"].values()
+    seconds = {row["phase"]: row["value"] for row in table}
+    evaluations = len(list((written[0] / "evals").glob("*.jsonl")))
+    assert seconds["evaluation"] == pytest.approx(0.01 * evaluations * 60 * 5)
+    assert seconds["compiling"] == 20
+
+
 def test_the_answer_is_plain_json_and_reads_as_text(written):
     path, facts = written
     stored = json.loads((path / "answer.json").read_text())

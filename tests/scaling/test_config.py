@@ -90,7 +90,8 @@ def test_whole_numbers_may_be_written_as_floats(text):
 def test_overrides_reach_lists_and_items_of_lists():
     config = configs.load("demo", ["rl.budgets=[16,32]", "warm_start.stages.1.steps=5", "rl.budgets.0=8"])
     assert config.rl.budgets == (8, 32)
-    assert [stage.steps for stage in config.warm_start.stages] == [500, 5]
+    before = [stage.steps for stage in configs.load("demo").warm_start.stages]
+    assert [stage.steps for stage in config.warm_start.stages] == [before[0], 5, *before[2:]]
 
 
 def test_every_unknown_or_wrong_field_is_reported_at_once(tmp_path):
@@ -137,6 +138,8 @@ WRONG = {
     "rl.temperature=0": "rl.temperature = 0.0: must be above 0",
     "rl.b2=1": "rl.b2 = 1.0: must be at least 0 and below 1",
     "rl.step_discount=0": "rl.step_discount = 0.0: must be above 0 and at most 1",
+    "rl.slip_penalty=-0.5": "rl.slip_penalty = -0.5: must be at least 0",
+    "schedule.train_points_per_decade=0": "schedule.train_points_per_decade = 0: must be at least 1",
     "rl.flops=-1": "rl.flops = -1.0: must be at least 0",
     "evaluation.budgets=[4, 2]": "evaluation.budgets = (4, 2): must be rising",
     "evaluation.samples=[0, 2]": "evaluation.samples = (0, 2): must be rising, from 1 or more",

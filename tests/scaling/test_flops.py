@@ -107,7 +107,7 @@ def test_adding_leaves_the_old_ledger_alone():
     ("phase", "amounts", "message"),
     [
         ("rolout", {"flops": 1}, "'rolout' is not a phase"),
-        ("evaluate", {"flops": 1}, "seconds only"),
+        ("verify", {"flops": 1}, "seconds only"),
         ("update", {"flops": -1}, "must not be negative"),
         ("update", {"seconds": float("nan")}, "must not be negative"),
     ],
@@ -122,7 +122,7 @@ def test_a_damaged_ledger_is_refused():
     for bad in (
         {},
         good | {"flops": {"rollout": 1.5}},
-        good | {"tokens": {"evaluate": 3}},
+        good | {"tokens": {"verify": 3}},
         good | {"seconds": None},
     ):
         with pytest.raises(ValueError, match=r"ledger|phase"):

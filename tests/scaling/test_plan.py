@@ -13,8 +13,17 @@ def test_the_plan_adds_up():
     warm = facts["warm_start"]
     assert warm["flops"] == sum(stage["flops"] for stage in warm["stages"])
     assert facts["thresholds"]["rl"][-1] <= config.rl.flops < facts["thresholds"]["rl"][-1] * 10**0.2
-    assert set(facts["thresholds"]["rl"]) <= set(facts["thresholds"]["train"])
-    assert facts["thresholds"]["train"][-1] <= warm["flops"] + config.rl.flops
+    total = warm["flops"] + config.rl.flops
+    assert facts["thresholds"]["train"][-1] <= total < 10 * facts["thresholds"]["train"][-1]
+
+
+def test_each_axis_has_its_own_spacing():
+    facts = [
+        plan.plan(configs.load("demo", [f"schedule.train_points_per_decade={spacing}"]))["thresholds"]
+        for spacing in (1, 5)
+    ]
+    assert set(facts[0]["train"]) < set(facts[1]["train"]) and facts[0]["rl"] == facts[1]["rl"]
+    assert set(facts[1]["rl"]) <= set(facts[1]["train"])
 
 
 def test_a_stage_costs_what_its_demonstrations_cost():
@@ -47,11 +56,11 @@ def test_a_step_is_the_cost_of_its_rollouts_and_updates():
 
 def test_the_grid_respects_the_cap_and_keeps_the_least_number_of_samples():
     config = configs.load("demo", ["evaluation.tokens=64", "evaluation.budgets=[0, 16, 128]"])
-    assert plan.samples_at(config, 0) == list(config.evaluation.samples)
-    assert plan.samples_at(config, 16) == [1, 2, 4]
-    assert plan.samples_at(config, 128) == [1]
+    grid = {cell["budget"]: cell["samples"] for cell in plan.plan(config)["evaluation"]["grid"]}
+    assert grid == {0: list(config.evaluation.samples), 16: [1, 4], 128: [1]}
 
 
 def test_a_person_can_read_it():
-    text = plan.describe(plan.plan(configs.load("tiny")))
-    assert "21,536 parameters" in text and "budget      8 samples [1, 2, 4]" in text
+    facts = plan.plan(configs.load("tiny"))
+    text = plan.describe(facts)
+    assert f"{facts['parameters']:,} parameters" in text and "budget      8 samples [1, 2, 4]" in text

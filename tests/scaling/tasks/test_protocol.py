@@ -12,7 +12,7 @@ from scaling.config import TaskConfig
 from scaling.tasks import ANSWER, END, PAD, SPECIALS, TASKS, Task, make_task, text
 
 DIFFICULTIES = {
-    "root_search": [(2, 3), (1, 4)],
+    "root_search": [(2, 3), (2, 2)],
     "operator_search": [(3, 5), (2, 7)],
     "recurrence": [(4, 64), (1, 6)],
     "problem_file": [(1, 1)],
