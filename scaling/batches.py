@@ -16,8 +16,18 @@ from scaling.flops import train_sequence
 from scaling.sampling import left_pad
 from scaling.tasks import PAD, Problem, Task
 
-BUCKET = 16
-"""Generated lengths are padded to a multiple of this: few shapes to compile, little padding."""
+def bucket(length: int) -> int:
+    """The width a generated length is padded to: 20, 28, 36, 52, 68, 100, 132, 196, …
+
+    Few shapes to compile, at most half of one padding. A power of two or 1.5 times one, and 4 more, because a
+    completion is a round budget, the answer mark and a short answer.
+    """
+    width = 16
+    while True:
+        for round_ in (width, width + width // 2):
+            if length <= round_ + 4:
+                return round_ + 4
+        width *= 2
 
 
 class Batch(NamedTuple):
@@ -67,7 +77,7 @@ def microbatches(batch: Batch, size: int) -> Iterator[Batch]:
     order = order[batch.weight_BxT[order].any(axis=1)]
     for start in range(0, len(order), size):
         part = batch.rows(order[start : start + size])
-        width = -(-int(part.lengths().max()) // BUCKET) * BUCKET
+        width = bucket(int(part.lengths().max()))
         fill, now = size - len(part.padding_B), part.tokens_BxT.shape[1]
         yield Batch(
             *(

@@ -30,7 +30,7 @@ def plan(config: Config) -> dict[str, Any]:
     grid = config.schedule
     thresholds = {
         "train": schedule.grid(grid.first, warm + config.rl.flops, grid.train_points_per_decade),
-        "rl": schedule.grid(grid.first, config.rl.flops, grid.points_per_decade),
+        "rl": schedule.grid(grid.rl_first, config.rl.flops, grid.points_per_decade),
     }
     cells = [{"budget": budget, "samples": samples_at(config, budget)} for budget in config.evaluation.budgets]
     return {

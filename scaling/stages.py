@@ -19,8 +19,8 @@ from scaling.records import Run, environment
 from scaling.resolve import writer
 
 
-def prepare_jax() -> None:
-    """Before JAX is imported: keep compiled programs, all of them, between processes.
+def prepare_jax(cpu_devices: int = 1) -> None:
+    """Before JAX starts: keep compiled programs, all of them, between processes; split the CPU into devices.
 
     A folder for each kind of processor, because a home directory may serve several and programs do not move.
     """
@@ -31,11 +31,15 @@ def prepare_jax() -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / f"jax-{platform.machine()}-{kind}"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cpu_devices))
+    if cpu_devices > 1 and "xla_cpu_multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
+        one_thread = "--xla_cpu_multi_thread_eigen=false"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {one_thread}".strip()
 
 
 def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: bool, quiet: bool) -> str:
     """Train into a directory, new or not; with `evaluating`, each checkpoint is evaluated as it appears."""
-    prepare_jax()
+    prepare_jax(config.mesh.cpu_devices)
     import jax
 
     from scaling import evaluate, tracking
@@ -59,7 +63,7 @@ def evaluate(
     path: Path, config: Config, stop: Callable[[], bool], *, names: Sequence[str] | None, quiet: bool
 ) -> str:
     """Evaluate what is missing: of the named checkpoints, or of all (None)."""
-    prepare_jax()
+    prepare_jax(config.mesh.cpu_devices)
     from scaling import evaluate as evaluation
     from scaling import tracking
 
