@@ -194,20 +194,22 @@ def evaluate(
     for name in run.manifest_names() if names is None else names:
         if run.read_manifest(name)["kind"] == "resume":
             continue
-        missing = {problem for problem, _ in run.evaluation_missing(name, total, budgets)}
-        if not missing:
+        cells = set(run.evaluation_missing(name, total, budgets))
+        if not cells:
             continue
         restored = restore(run, evaluator.abstract, name, warn=terminal.message)
         if restored is None:
             continue
         params = restored[0]["params"]
+        missing = {problem for problem, _ in cells}
         size = max(config.evaluation.chunk // (evaluator.tiers[0].last - evaluator.tiers[0].first), 1)
         done = total - len(missing)
         for first, last in _chunks(missing, size):
             if stop():
                 return "preempted"
             terminal.evaluation(name, done, total, None)
-            run.append_evaluation(name, evaluator.rows(params, first, last))
+            found = evaluator.rows(params, first, last)
+            run.append_evaluation(name, [row for row in found if (row["problem"], row["budget"]) in cells])
             run.write_status("running", "evaluate")
             done += last - first
         terminal.evaluation(name, total, total, headline(run.evaluation_rows(name)))
