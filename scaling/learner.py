@@ -115,7 +115,7 @@ def step(tx: optax.GradientTransformation, params, opt_state, grads, learning_ra
     """Parameters and optimiser state after one update, and the gradient's global norm before clipping."""
     updates, opt_state = tx.update(grads, opt_state, params)
     params = optax.apply_updates(params, jax.tree.map(lambda u: -learning_rate * u, updates))
-    return params, opt_state, optax.global_norm(grads)
+    return params, opt_state, optax.tree.norm(grads)
 
 
 def make_optimiser(config: Config, phase: str) -> optax.GradientTransformation:

@@ -54,8 +54,9 @@ def shardings(tree, mesh: Mesh):
     """The sharding of every leaf of a tree of parameters (or of optimiser state that mirrors one)."""
 
     def leaf(path, x):
-        names = [str(getattr(k, "key", getattr(k, "name", ""))) for k in path]
-        rule = next((RULES[n] for n in reversed(names) if n in RULES), None)
+        # Dictionary keys only: every nnx leaf ends in an attribute `value`, which is no parameter's name.
+        names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+        rule = RULES.get(names[-1]) if names else None
         spec = _fits(rule, x.shape, mesh) if rule is not None and len(rule) == len(x.shape) else P()
         return NamedSharding(mesh, spec)
 

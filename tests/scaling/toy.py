@@ -58,7 +58,7 @@ class Toy:
 
 
 TASK = Toy()
-MODEL = ModelConfig(width=32, layers=2, heads=4, kv_heads=2, head_size=8, ff=64)
+MODEL = ModelConfig(width=32, layers=1, heads=4, kv_heads=2, head_size=8, ff=64)
 CONFIG = Config(
     microbatch=8,
     model=MODEL,
