@@ -31,7 +31,7 @@ class Place:
     cache: Path
     """Of compiled programs: the test's own, so that it is empty at first."""
 
-    def start(self, *words: str, **options) -> subprocess.Popen:
+    def start(self, *words: str) -> subprocess.Popen:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(self.cache), "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             [sys.executable, "-m", "scaling", *words],
