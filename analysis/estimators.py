@@ -36,9 +36,7 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: int) -> NDArray[np.float64]:
         return -np.expm1(np.log(wrong / (n[..., None] - drawn)).sum(-1))
 
 
-def maj_at_k(
-    counts: ArrayLike, correct: ArrayLike, nulls: ArrayLike, ks: Sequence[int]
-) -> NDArray[np.float64]:
+def maj_at_k(counts: ArrayLike, correct: ArrayLike, nulls: ArrayLike, ks: Sequence[int]) -> NDArray[np.float64]:
     """Probability that a majority vote over k samples is right, for every problem and every k.
 
     counts: int [P, A], how often each distinct answer was given, 0 where a problem has fewer answers;

@@ -129,9 +129,7 @@ def decades_from(last: float, compute: ArrayLike) -> NDArray[np.float64]:
         return np.log10(np.asarray(compute, dtype=np.float64) / last)
 
 
-def fit(
-    series: Series, curves: Sequence[Curve] = CURVES, replicates: int = REPLICATES, seed: int = 0
-) -> Mixture:
+def fit(series: Series, curves: Sequence[Curve] = CURVES, replicates: int = REPLICATES, seed: int = 0) -> Mixture:
     """Every form fitted to a series. Raises FitError below `MIN_POINTS` points with compute."""
     usable = int((series.compute > 0).sum())
     if usable < MIN_POINTS:

@@ -15,9 +15,7 @@ from analysis.plots import flops
 from analysis.saturation import DEFINITION, describe, percent
 from analysis.study import Study
 
-QUESTION = (
-    "How far is this run from saturating, in the compute that trains it and in the compute it answers with?"
-)
+QUESTION = "How far is this run from saturating, in the compute that trains it and in the compute it answers with?"
 ASSUMPTIONS = (
     "The next decade of compute continues the one curve that the data show: a form that is not in the list, "
     "such as a late second rise, is not foreseen.",
@@ -185,8 +183,7 @@ def _fit_table(answers: Sequence[Mapping[str, Any]]) -> str:
     ]  # fmt: skip
     forms = {f["form"]: f for found in answers for f in found["fits"]}
     items = "".join(
-        f"<li>{_safe(f['form'])}: {_safe(f['formula'])} ({_safe(f['reference'])})</li>"
-        for f in forms.values()
+        f"<li>{_safe(f['form'])}: {_safe(f['formula'])} ({_safe(f['reference'])})</li>" for f in forms.values()
     )
     head = ["Curve", "Form", "Parameters", "Weight", "Held-out error", "Converged"]
     return f"<ul>{items}</ul>{_table(head, rows)}"

@@ -81,9 +81,7 @@ def _train_panel(study: Study, top: float) -> Any:
     layers += _limit(curve.answer, x, y, last + 1.12)
     layers += _powers(x, first, domain[1])
     scope = f"{curve.answer.problems} problems, one sample; bars 95%, bands 50% and 90%"
-    title = alt.TitleParams(
-        text=_verdict("RL compute", curve.answer), subtitle=[_subtitle(curve.answer), scope]
-    )
+    title = alt.TitleParams(text=_verdict("RL compute", curve.answer), subtitle=[_subtitle(curve.answer), scope])
     return _layered(layers, title)
 
 
@@ -218,15 +216,11 @@ def _accuracy(top: float, title: str | None) -> Y:
     return axis
 
 
-def _bands(
-    mixture: Mixture, x: alt.X, y: Y, first: float, last: float, colour: str = BLUE
-) -> list[alt.Chart]:
+def _bands(mixture: Mixture, x: alt.X, y: Y, first: float, last: float, colour: str = BLUE) -> list[alt.Chart]:
     """Median, 50% and 90% bands from `first` to a decade past `last` (log10 FLOPs); dashed past the data."""
     grid = np.linspace(first, last + 1, 61)
     lo90, lo50, median, hi50, hi90 = mixture.quantiles(mixture.predict(10**grid), LEVELS)
-    table = pl.DataFrame(
-        {"x": grid, "accuracy": median, "lo50": lo50, "hi50": hi50, "lo90": lo90, "hi90": hi90}
-    )
+    table = pl.DataFrame({"x": grid, "accuracy": median, "lo50": lo50, "hi50": hi50, "lo90": lo90, "hi90": hi90})
     base = alt.Chart(table).encode(x=x)
     layers = [
         base.mark_area(opacity=0.13, color=colour).encode(y=y("lo90"), y2="hi90:Q"),
@@ -275,9 +269,7 @@ def _subtitle(found: Answer) -> str:
     if found.gain_10x is None:
         return f"fewer than {MIN_POINTS} points: no fit"
     gain = found.gain_10x
-    text = (
-        f"next 10×: {gain_points(gain.median)} points ({gain_points(gain.lo90)} to {gain_points(gain.hi90)})"
-    )
+    text = f"next 10×: {gain_points(gain.median)} points ({gain_points(gain.lo90)} to {gain_points(gain.hi90)})"
     if found.identified and found.asymptote is not None:
         return f"{text}; asymptote {percent(found.asymptote.median)}"
     return f"{text}; asymptote not identified"
@@ -287,9 +279,7 @@ def heatmap(study: Study) -> Chart:
     """Accuracy of one sample over train compute (up) × thinking budget (right)."""
     rows = study.estimates.filter(estimator="mean").sort("step", "budget")
     compute = rows.group_by("budget").agg(pl.col("test_flops").median()).sort("budget")
-    columns = {
-        b: f"{b} tokens, {flops(c)}" for b, c in zip(compute["budget"], compute["test_flops"], strict=True)
-    }
+    columns = {b: f"{b} tokens, {flops(c)}" for b, c in zip(compute["budget"], compute["test_flops"], strict=True)}
     states = rows.unique("checkpoint", keep="first", maintain_order=True)
     names = {row["checkpoint"]: _train_name(row) for row in states.to_dicts()}
     table = rows.select(

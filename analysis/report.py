@@ -51,9 +51,7 @@ def write_report(run_dir: str | Path, command: str | None = None) -> dict[str, A
     charts = {
         "panels": plots.panels(found),
         "heatmap": plots.heatmap(found),
-        "compute": _bars(
-            ledger["flops"], PHASES, plots.flops, title="Train compute", axis="FLOPs", number=".1e"
-        ),
+        "compute": _bars(ledger["flops"], PHASES, plots.flops, title="Train compute", axis="FLOPs", number=".1e"),
         "time": _bars(ledger["seconds"], TIMES, _seconds, title="Wall time", axis="Seconds", number=",.0f"),
     }
     specs = {name: chart.to_dict() for name, chart in charts.items()}

@@ -113,9 +113,7 @@ def _measure(series: Series, mixture: Mixture) -> dict[str, Any]:
     saturated = mixture.share(gain_10x < GAIN)
     verdict = "saturated" if saturated >= CERTAINTY else "cannot tell"
     verdict = "not saturated" if 1 - saturated >= CERTAINTY else verdict
-    bounded = sum(
-        w for f, w in zip(mixture.fits, mixture.weights, strict=True) if f.curve.asymptote is not None
-    )
+    bounded = sum(w for f, w in zip(mixture.fits, mixture.weights, strict=True) if f.curve.asymptote is not None)
     return {
         "verdict": verdict,
         "probability": saturated,

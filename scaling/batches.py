@@ -16,6 +16,7 @@ from scaling.flops import train_sequence
 from scaling.sampling import left_pad
 from scaling.tasks import PAD, Problem, Task
 
+
 def bucket(length: int) -> int:
     """The width a generated length is padded to: 20, 28, 36, 52, 68, 100, 132, 196, …
 

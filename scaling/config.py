@@ -122,7 +122,9 @@ class RLConfig:
     step_discount: float = 1.0
     """Credit of a thinking step: reward × step_discount^(steps that followed); 1 is plain outcome reward."""
     slip_penalty: float = 0.0
-    """Taken from a completion's reward, times the share of its checkable lines that are false."""
+    """Taken from the advantage of the first false token of each false line, where the task says which it is."""
+    claim_penalty: float = 0.0
+    """Taken from the reward of a completion that ends its thinking by itself with a wrong answer."""
     shuffle_rewards: bool = False
     """Control: permute the rewards within each batch, so that they say nothing about the completions."""
 
@@ -286,7 +288,7 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
         yield path, _at(c, path) >= 1, "at least 1"
     for path in (
         *("warm_start.warmup_steps", "warm_start.weight_decay", "rl.flops", "rl.warmup_steps", "rl.kl"),
-        "rl.slip_penalty",
+        *("rl.slip_penalty", "rl.claim_penalty"),
         *(f"{stage}.budget" for stage in stages),
     ):
         yield path, _at(c, path) >= 0, "at least 0"

@@ -74,9 +74,10 @@ def verify(task: Task, problems: Sequence[Problem], tokens_BxT: np.ndarray) -> l
     ]
 
 
-def reward(verdict: Verdict, slip_penalty: float) -> float:
-    """1 for a right answer, less the penalty for the share of false lines in the thinking."""
-    return float(verdict.correct) - slip_penalty * verdict.slips / max(verdict.lines, 1)
+def rewards(done: Completions, claim_penalty: float) -> np.ndarray:
+    """float64[B]: 1 for a right answer, minus the penalty for a wrong one that the model chose to stand by."""
+    correct_B = np.array([v.correct for v in done.verdicts], float)
+    return correct_B - claim_penalty * (1 - correct_B) * ~done.forced_B
 
 
 def rollout_cost(model, vocab: int, problems: Sequence[Problem], lengths_B: np.ndarray) -> tuple[int, int]:
@@ -106,7 +107,7 @@ def collect(
     rl, recipe = config.rl, RECIPES[config.rl.recipe]
     budget = rl.budgets[step % len(rl.budgets)]
     drawn: list[Completions] = []
-    rewards: list[np.ndarray] = []
+    judged: list[np.ndarray] = []
     cost = tokens = 0
     wanted = rl.problems
     for place in range(
@@ -119,15 +120,15 @@ def collect(
         lengths_B = (done.tokens_BxT != PAD).sum(axis=1)
         spent = rollout_cost(config.model, len(task.vocab), done.problems, lengths_B)
         cost, tokens = cost + spent[0], tokens + spent[1]
-        rewards.append(np.array([reward(v, rl.slip_penalty) for v in done.verdicts]).reshape(-1, rl.samples))
-        kept = informative(rewards[-1]) if recipe.zero_variance == "redraw" else np.ones(rl.problems, bool)
+        judged.append(rewards(done, rl.claim_penalty).reshape(-1, rl.samples))
+        kept = informative(judged[-1]) if recipe.zero_variance == "redraw" else np.ones(rl.problems, bool)
         kept &= np.cumsum(kept) <= wanted
         wanted -= int(kept.sum())
         drawn.append(done.rows(kept, rl.samples))
         if wanted == 0:
             break
     done = _concatenate(drawn)
-    metrics = _metrics(done, np.concatenate(rewards))
+    metrics = _metrics(done, np.concatenate(judged))
     with watch("other"):
         parts = _batches(config, task, done, budget, step) if done.problems else []
     return Experience(budget, parts, metrics, cost, tokens)
@@ -167,8 +168,7 @@ def _batches(config: Config, task: Task, done: Completions, budget: int, step: i
     """What to learn from, in `rl.updates` batches of whole groups; groups without information weigh nothing."""
     rl, recipe = config.rl, RECIPES[config.rl.recipe]
     think_B = think_lengths(done.tokens_BxT)
-    rewards_B = np.array([reward(v, rl.slip_penalty) for v in done.verdicts])
-    rewards_B += overlong_penalty(think_B, budget, recipe)
+    rewards_B = rewards(done, rl.claim_penalty) + overlong_penalty(think_B, budget, recipe)
     if rl.shuffle_rewards:
         rewards_B = np.random.default_rng((config.seed, step)).permutation(rewards_B)
     rewards_PxG = rewards_B.reshape(-1, rl.samples)
@@ -177,6 +177,8 @@ def _batches(config: Config, task: Task, done: Completions, budget: int, step: i
     mask[done.forced_B, think_B[done.forced_B]] = False
     credit_BxT = step_credit(done.tokens_BxT, task.step_tokens, rl.step_discount)
     advantage_BxT = advantages(rewards_PxG, recipe).reshape(-1, 1) * credit_BxT
+    for row, verdict in enumerate(done.verdicts):
+        advantage_BxT[row, list(verdict.slip_at)] -= rl.slip_penalty
     prompts, padding = left_pad([p.prompt for p in done.problems for _ in range(rl.samples)], task.prompt_tokens)
     longest = budget + 1 + task.answer_tokens
     batches = []

@@ -52,6 +52,8 @@ class Verdict:
     """Checkable lines of thinking."""
     slips: int = 0
     """Lines among them that are false."""
+    slip_at: tuple[int, ...] = ()
+    """Position in the completion of the first false token of each false line, where the task finds them."""
 
 
 class Task(Protocol):

@@ -7,8 +7,8 @@ candidate. How much a line is worth depends on which candidate it tries: blind g
 interpolation by the results, or the inverse of f in the head. Demonstrations guess mostly blindly; the rest is
 left to RL. Each operation occurs at most once in a chain, so that what follows it can be looked up.
 
-Difficulty is the number of steps of f. Two chains with the same a·x + b are the same function, and a function
-belongs to one split only.
+Difficulty is the number of steps of f. Two chains with the same a·x + b and the same target are the same equation,
+and an equation belongs to one split only. A held-out equation's function may have been met with other targets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scaling.tasks import ANSWER, END, SPECIALS, Demonstration, Problem, Split, 
 
 TOP = 49
 OPS = "+-*"
-CONSTANTS = {"+": (1, 2, 3, 5, 8), "-": (1, 2, 3, 5, 8), "*": (2, 3, 4)}
+CONSTANTS = {"+": range(1, 10), "-": range(1, 10), "*": range(2, 6)}
 BELOW, ABOVE, HIT = "<", ">", "!"
 VOCAB = (*SPECIALS, *map(str, range(TOP + 1)), *OPS, "=", BELOW, ABOVE, HIT)
 ID = {text: i for i, text in enumerate(VOCAB)}
@@ -76,7 +76,7 @@ def _propose(n: int, rng: random.Random) -> tuple[str, Equation]:
         else:
             a, b = linear(steps)
             if a > 1:
-                return f"{a}x{b:+d}", Equation(steps, value)
+                return f"{a}x{b:+d}={value}", Equation(steps, value)
 
 
 def try_line(equation: Equation, x: int) -> tuple[list[int], str]:
@@ -103,7 +103,7 @@ class RootSearch:
         return 2 * self.difficulty_max + 2
 
     def problem(self, seed: int, split: Split, index: int) -> Problem:
-        """A problem of uniform difficulty; its key is the function, whatever its target."""
+        """A problem of uniform difficulty; its key is the equation, whatever chain it is written as."""
         n = random.Random(f"{seed}/{split}/{index}/difficulty").randint(self.difficulty_min, self.difficulty_max)
         key, equation = draw(seed, split, index, partial(_propose, n))
         prompt = [token for op, c in equation.steps for token in (ID[op], ZERO + c)]
@@ -141,7 +141,7 @@ class RootSearch:
         guessed = rng.randint(0, top) if kind == "drill" else guess()
         answer = [ANSWER, ZERO + (guessed if hit is None or len(tokens) > budget else hit), END]
         if hit is not None and len(tokens) <= budget:
-            return Demonstration((*tokens, *answer))
+            return Demonstration((*tokens, *answer), given=(0,) if kind == "drill" else ())
         thinking = tokens[:budget]
         given = (0, len(thinking) + 1) if kind == "drill" else ()
         return Demonstration((*thinking, *answer), forced=len(thinking), given=given)
@@ -149,24 +149,26 @@ class RootSearch:
     def verify(self, problem: Problem, completion: Sequence[int]) -> Verdict:
         equation: Equation = problem.data
         cut = next((i for i, t in enumerate(completion) if t in (ANSWER, END)), len(completion))
-        lines, slips = self._check(equation, completion[:cut])
+        lines, slip_at = self._check(equation, completion[:cut])
         answer = list(completion[cut:])
         if len(answer) != 3 or answer[0] != ANSWER or answer[2] != END or not ZERO <= answer[1] <= ZERO + TOP:
-            return Verdict(False, None, lines, slips)
+            return Verdict(False, None, lines, len(slip_at), slip_at)
         x = answer[1] - ZERO
-        return Verdict(evaluate(equation.steps, x) == equation.target, str(x), lines, slips)
+        return Verdict(evaluate(equation.steps, x) == equation.target, str(x), lines, len(slip_at), slip_at)
 
-    def _check(self, equation: Equation, thinking: Sequence[int]) -> tuple[int, int]:
-        """Whole lines in the thinking, and how many of them are not the true line of their candidate."""
-        lines = slips = start = 0
+    def _check(self, equation: Equation, thinking: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+        """Whole lines in the thinking, and where those that are not the true line of their candidate go wrong."""
+        lines, start, slip_at = 0, 0, []
         for i, token in enumerate(thinking):
             if token in self.step_tokens:
-                line = list(thinking[start : i + 1])
-                x = line[0] - ZERO
+                line, x = list(thinking[start : i + 1]), thinking[start] - ZERO
+                true = try_line(equation, x)[0] if 0 <= x <= TOP else []
+                if line != true:
+                    wrong = (n for n, (has, right) in enumerate(zip(line, true, strict=False)) if has != right)
+                    slip_at.append(start + next(wrong, min(len(true), len(line) - 1)))
                 lines += 1
-                slips += not 0 <= x <= TOP or line != try_line(equation, x)[0]
                 start = i + 1
-        return lines, slips
+        return lines, tuple(slip_at)
 
 
 def make(config: TaskConfig) -> RootSearch:

@@ -73,9 +73,7 @@ def write_run(
             "ledger": ledger, "hashes": {}, "config_hash": run.config_hash(), "time": 0.0,
         }  # fmt: skip
         run.write_manifest(manifest)
-        run.append_train(
-            [{"step": step, "phase": phase, "ledger": ledger, "metrics": {"loss": 1.0}, "time": 0.0}]
-        )
+        run.append_train([{"step": step, "phase": phase, "ledger": ledger, "metrics": {"loss": 1.0}, "time": 0.0}])
         shrink = 0.3 if phase == "warm_start" else 1.0
         run.append_evaluation(
             checkpoint_name(step),

@@ -100,9 +100,7 @@ def test_problems_are_resampled_together():
 def test_the_same_seed_gives_the_same_fit():
     series = draw(line(0.2, 0.05), problems=50)
     first, second = fit(series, seed=3), fit(series, seed=3)
-    assert all(
-        np.array_equal(a.replicates, b.replicates) for a, b in zip(first.fits, second.fits, strict=True)
-    )
+    assert all(np.array_equal(a.replicates, b.replicates) for a, b in zip(first.fits, second.fits, strict=True))
 
 
 def test_too_few_points_are_refused():

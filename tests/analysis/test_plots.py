@@ -21,9 +21,7 @@ def rows(spec: dict) -> list[dict]:
 
 def test_the_fit_is_drawn_one_decade_past_the_data_and_no_further(saturated_study):
     spec = plots.panels(saturated_study).to_dict()
-    left = {
-        row["x"] for row in rows({"datasets": {k: v for k, v in spec["datasets"].items() if "hi50" in v[0]}})
-    }
+    left = {row["x"] for row in rows({"datasets": {k: v for k, v in spec["datasets"].items() if "hi50" in v[0]}})}
     assert max(x for x in left if x > 12.6) == pytest.approx(12.4 + 1)
 
 

@@ -64,9 +64,7 @@ def test_too_few_points_cannot_tell_and_say_why():
 
 def test_compute_to_95_percent_matches_the_formula():
     low, high, middle, power = 0.2, 0.6, 1e11, 1.0
-    found, _ = answer(
-        "c", draw(bend(low, high, middle, power), 10 ** np.linspace(9, 13.5, 16), problems=4000)
-    )
+    found, _ = answer("c", draw(bend(low, high, middle, power), 10 ** np.linspace(9, 13.5, 16), problems=4000))
     share = (0.95 * high - low) / (high - low)
     wanted = middle * (share / (1 - share)) ** (1 / power)
     assert found.compute_95.lo90 / 1.3 < wanted < found.compute_95.hi90 * 1.3

@@ -159,10 +159,7 @@ def test_a_run_that_another_process_writes_is_refused_until_it_is_dead(run_dir, 
         status = json.loads(run.status_file.read_text())
         run.status_file.write_text(json.dumps({**status, "pid": other.pid}))
         code, _, err = said(capsys, "train", str(run_dir))
-        assert (
-            code == 2
-            and err == f"{run_dir}: process {other.pid} is running it; wait, or stop that one first\n"
-        )
+        assert code == 2 and err == f"{run_dir}: process {other.pid} is running it; wait, or stop that one first\n"
         assert said(capsys, "evaluate", str(run_dir))[0] == 2
         other.communicate(b"\n")
     assert resolve.writer(run) is None

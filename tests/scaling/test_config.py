@@ -144,7 +144,7 @@ WRONG = {
     "evaluation.budgets=[4, 2]": "evaluation.budgets = (4, 2): must be rising",
     "evaluation.samples=[0, 2]": "evaluation.samples = (0, 2): must be rising, from 1 or more",
     "mesh.data=0": "mesh.data = 0: must be at least 1, or -1",
-    "mesh.fsdp=-1": "mesh = MeshConfig(data=-1, fsdp=-1, tensor=1): must be of at most one -1",
+    "mesh.fsdp=-1": "mesh = MeshConfig(data=-1, fsdp=-1, tensor=1, cpu_devices=1): must be of at most one -1",
     "warm_start.stages.1.batch=0": "warm_start.stages.1.batch = 0: must be at least 1",
     "tracking.wandb=nowhere": "tracking.wandb = 'nowhere': must be a known name",
 }
@@ -214,7 +214,7 @@ def test_hash_changes_with_every_field_that_can_change_a_result_and_no_other():
     }
     assert unchanged == {
         *("tracking.wandb", "tracking.project", "schedule.resume_seconds"),
-        *("mesh.data", "mesh.fsdp", "mesh.tensor"),
+        *("mesh.data", "mesh.fsdp", "mesh.tensor", "mesh.cpu_devices"),
     }
 
 

@@ -36,9 +36,7 @@ def test_parameters_of_a_model_counted_by_hand():
     )
     attention = 8 * 24 + 8 * 12 + 8 * 12 + 24 * 8
     assert flops.matmul_params(model, 10) == 2 * (attention + 2 * 8 * 32) + 8 * 10
-    assert (
-        flops.matmul_params(replace(model, feedforward="gated"), 10) == 2 * (attention + 3 * 8 * 32) + 8 * 10
-    )
+    assert flops.matmul_params(replace(model, feedforward="gated"), 10) == 2 * (attention + 3 * 8 * 32) + 8 * 10
     assert flops.total_params(model, 10) == flops.matmul_params(model, 10) + 80 + 5 * 8
     tied = replace(model, tied=True)
     assert flops.matmul_params(tied, 10) == flops.matmul_params(model, 10)

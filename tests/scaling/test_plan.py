@@ -33,9 +33,7 @@ def test_a_stage_costs_what_its_demonstrations_cost():
     for index in range(10_000, 10_256):  # other problems than the plan sampled
         problem = task.problem(config.seed, "train", index)
         tokens = task.demonstrate(problem, stage.demo, stage.budget, random.Random(index)).tokens
-        costs.append(
-            flops.train_sequence(config.model, len(task.vocab), len(problem.prompt) + len(tokens) - 1)
-        )
+        costs.append(flops.train_sequence(config.model, len(task.vocab), len(problem.prompt) + len(tokens) - 1))
     exact = stage.steps * stage.batch * sum(costs) / len(costs)
     assert plan.stage_flops(config, task, stage) == pytest.approx(exact, rel=0.1)
 

@@ -12,7 +12,7 @@ from toy import CONFIG, MODEL, STEP, TASK, VOCAB, Toy, model, one_device, proble
 
 from scaling import flops, rl
 from scaling.objectives import RECIPES, kl_k3, policy_term
-from scaling.rl import MOST_DRAWS, Experience, collect, reward, rollout_cost, think_lengths, verify
+from scaling.rl import MOST_DRAWS, Completions, Experience, collect, rewards, rollout_cost, think_lengths, verify
 from scaling.tasks import ANSWER, END, PAD, Verdict
 from scaling.timing import Stopwatch
 
@@ -238,18 +238,24 @@ def test_step_discount_scales_the_advantage_of_early_steps():
     assert steps.max() > 1
 
 
-@pytest.mark.parametrize(
-    ("verdict", "expected"),
-    [
-        (Verdict(True, "1", 4, 1), 0.875),
-        (Verdict(False, "1", 4, 4), -0.5),
-        (Verdict(True, "1", 0, 0), 1.0),
-        (Verdict(False, None), 0.0),
-    ],
-)
-def test_reward_less_the_share_of_slips(verdict, expected):
-    assert reward(verdict, 0.5) == expected
-    assert reward(verdict, 0.0) == float(verdict.correct)
+def test_only_a_wrong_answer_that_the_model_stands_by_costs_reward():
+    verdicts = [Verdict(True, "2"), Verdict(True, "2"), Verdict(False, "1"), Verdict(False, None)]
+    nothing = np.zeros((4, 1))
+    done = Completions([], nothing, nothing, np.array([True, False, True, False]), verdicts)
+    assert rewards(done, 0.5).tolist() == [1.0, 1.0, 0.0, -0.5]
+    assert rewards(done, 0.0).tolist() == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_the_slip_penalty_falls_on_the_first_false_token_of_a_false_line_alone():
+    plain, fined = (experience(with_rl(recipe="rloo", slip_penalty=p)).parts[0] for p in (0.0, 0.5))
+    difference = plain.advantage_BxT - fined.advantage_BxT
+    slips = 0
+    for row, taken in zip(fined.tokens_BxT, difference, strict=True):
+        verdict = TASK.verify(problems(1)[0], [t for t in row.tolist() if t != PAD])
+        assert np.flatnonzero(taken).tolist() == list(verdict.slip_at)
+        assert np.allclose(taken[list(verdict.slip_at)], 0.5)
+        slips += verdict.slips
+    assert slips > 0
 
 
 def test_thinking_ends_at_the_first_answer_or_end():

@@ -31,9 +31,7 @@ def test_grid_includes_both_ends_however_they_were_computed(i, points_per_decade
 def test_union_over_steps_equals_one_jump(points_per_decade, first, ends):
     ends = sorted(ends)
     steps = [
-        target
-        for before, after in pairwise(ends)
-        for target in crossed(before, after, points_per_decade, first)
+        target for before, after in pairwise(ends) for target in crossed(before, after, points_per_decade, first)
     ]
     assert steps == crossed(ends[0], ends[-1], points_per_decade, first)
 

@@ -50,11 +50,13 @@ class Toy:
         think = completion[: next((i for i, t in enumerate(completion) if t in (ANSWER, END)), len(completion))]
         answer = completion[len(think) + 1 : len(think) + 2]
         text = VOCAB[answer[0]] if answer and answer[0] > ANSWER else None
-        lines = slips = start = 0
+        lines, start, slip_at = 0, 0, []
         for i, token in enumerate(think):
             if token == STEP:
-                lines, slips, start = lines + 1, slips + (SLIP in think[start:i]), i + 1
-        return Verdict(text is not None and answer[0] % 2 == 0, text, lines, slips)
+                slip_at += [start + think[start:i].index(SLIP)] if SLIP in think[start:i] else []
+                lines, start = lines + 1, i + 1
+        correct = text is not None and answer[0] % 2 == 0
+        return Verdict(correct, text, lines, len(slip_at), tuple(slip_at))
 
 
 TASK = Toy()

@@ -101,19 +101,19 @@ def test_the_function_never_falls(steps):
     assert values == sorted(values) and values[0] >= 0 and values[-1] <= TOP
 
 
-def test_equal_functions_share_a_key_and_so_a_split():
-    by_function: dict[tuple[int, int], set[str]] = {}
+def test_equal_equations_share_a_key_and_so_a_split():
+    by_function: dict[tuple[int, int, int], set[str]] = {}
     keys = {"train": set(), "eval": set()}
     chains_of: dict[str, set] = {}
     for split in keys:
         for problem in problems(split, 600):
             assert split_of(problem.key) == split
-            by_function.setdefault(linear(problem.data.steps), set()).add(problem.key)
+            by_function.setdefault((*linear(problem.data.steps), problem.data.target), set()).add(problem.key)
             chains_of.setdefault(problem.key, set()).add(problem.data.steps)
             keys[split].add(problem.key)
     assert all(len(names) == 1 for names in by_function.values())
     assert len(by_function) == len(chains_of) == len(keys["train"]) + len(keys["eval"])
-    assert max(map(len, chains_of.values())) > 1  # different chains of one function do occur
+    assert max(map(len, chains_of.values())) > 1  # different chains of one equation do occur
 
 
 def test_difficulty_is_uniform_in_both_splits_and_does_not_depend_on_which_problems_are_rejected():
@@ -163,6 +163,18 @@ def test_false_lines_cost_no_truth_of_the_answer_and_what_follows_it_is_no_line(
     assert (verdict.answer, verdict.lines) == (None, 0)
 
 
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_false_line_is_found_at_its_first_false_token(data):
+    problem = TASK.problem(0, "eval", data.draw(st.integers(0, 50)))
+    lines = [try_line(problem.data, data.draw(st.integers(0, TOP)))[0] for _ in range(3)]
+    thinking = [token for line in lines for token in line]
+    length = len(lines[0])
+    place = data.draw(st.integers(1, 3 * length - 1).filter(lambda i: i % length and (i + 1) % length))
+    thinking[place] = data.draw(st.integers(ZERO, ZERO + TOP).filter(lambda token: token != thinking[place]))
+    assert TASK.verify(problem, thinking).slip_at == (place,)
+
+
 def test_a_drill_is_one_line_whose_guesses_teach_nothing_where_they_are_wrong():
     rng, seen = random.Random(0), Counter()
     for problem in problems("train", 300):
@@ -173,7 +185,7 @@ def test_a_drill_is_one_line_whose_guesses_teach_nothing_where_they_are_wrong():
             guesses = {0, answer + 1}  # the candidate and the answer, the only tokens chosen at random
             if demo.forced is None:
                 assert TASK.verify(problem, demo.tokens).correct
-                assert demo.tokens[0] == demo.tokens[answer + 1]
+                assert demo.tokens[0] == demo.tokens[answer + 1] and demo.given == (0,)
             else:
                 assert demo.forced == answer and set(demo.given) | {demo.forced} >= guesses
             seen[budget, demo.forced is None] += 1
