@@ -126,7 +126,8 @@ class RLConfig:
     claim_penalty: float = 0.0
     """Taken from the reward of a completion that ends its thinking by itself with a wrong answer."""
     shuffle_rewards: bool = False
-    """Control: permute the rewards within each batch, so that they say nothing about the completions."""
+    """Control: permute the rewards within each batch, so that they say nothing about the completions;
+    the slip penalty is off."""
 
 
 @dataclass(frozen=True)
@@ -322,9 +323,8 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
         yield f"warm_start.stages.{i}.demo", bool(stage.demo), "a kind of demonstration that the task names"
 
     yield "rl.samples", c.rl.samples >= 2, f"at least 2: {c.rl.recipe} compares the samples of a group"
-    batch = c.rl.problems * c.rl.samples
     if c.rl.updates >= 1:
-        yield "rl.updates", batch % c.rl.updates == 0, f"a divisor of rl.problems × rl.samples = {batch}"
+        yield "rl.updates", c.rl.problems % c.rl.updates == 0, f"a divisor of rl.problems = {c.rl.problems}"
     yield "rl.budgets", bool(c.rl.budgets) and min(c.rl.budgets) >= 0, "at least one budget, none negative"
     yield "rl.b2", 0 <= c.rl.b2 < 1, "at least 0 and below 1"
     yield "rl.step_discount", 0 < c.rl.step_discount <= 1, "above 0 and at most 1"

@@ -177,8 +177,9 @@ def _batches(config: Config, task: Task, done: Completions, budget: int, step: i
     mask[done.forced_B, think_B[done.forced_B]] = False
     credit_BxT = step_credit(done.tokens_BxT, task.step_tokens, rl.step_discount)
     advantage_BxT = advantages(rewards_PxG, recipe).reshape(-1, 1) * credit_BxT
-    for row, verdict in enumerate(done.verdicts):
-        advantage_BxT[row, list(verdict.slip_at)] -= rl.slip_penalty
+    if not rl.shuffle_rewards:  # the control learns from nothing that tells completions apart
+        for row, verdict in enumerate(done.verdicts):
+            advantage_BxT[row, list(verdict.slip_at)] -= rl.slip_penalty
     prompts, padding = left_pad([p.prompt for p in done.problems for _ in range(rl.samples)], task.prompt_tokens)
     longest = budget + 1 + task.answer_tokens
     batches = []

@@ -133,7 +133,7 @@ WRONG = {
     "model.dtype=int8": "model.dtype = 'int8': must be a known name; known: bfloat16, float32",
     "rl.recipe=ppo": "rl.recipe = 'ppo': must be a known name; known: cispo,",
     "rl.samples=1": "rl.samples = 1: must be at least 2",
-    "rl.updates=3": "rl.updates = 3: must be a divisor of rl.problems × rl.samples = ",
+    "rl.updates=3": "rl.updates = 3: must be a divisor of rl.problems = ",
     "rl.budgets=[]": "rl.budgets = (): must be at least one budget",
     "rl.temperature=0": "rl.temperature = 0.0: must be above 0",
     "rl.b2=1": "rl.b2 = 1.0: must be at least 0 and below 1",
