@@ -203,7 +203,7 @@ class _Loader(yaml.SafeLoader):
 
 def write_yaml(data: Mapping[str, Any]) -> str:
     """YAML with lists of plain values on one line and large floats as 1.0e+12."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -278,7 +278,7 @@ np.testing.assert_array_equal(np.asarray(state["w"]), values)
 
 
 def test_a_checkpoint_restores_onto_another_mesh(run):
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    flags = {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", OTHER_MESH, str(run.path)],
         env={**os.environ, **flags},

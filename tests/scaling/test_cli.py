@@ -213,7 +213,8 @@ def test_errors_that_are_not_of_the_input_are_not_hidden(monkeypatch):
 
 
 def test_compiled_programs_are_kept_in_one_folder_that_the_user_may_choose(tmp_path, monkeypatch):
-    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+    cache = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    for name in (*cache, "JAX_NUM_CPU_DEVICES"):
         monkeypatch.setenv(name, "")  # so that both are restored
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
