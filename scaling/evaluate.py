@@ -29,12 +29,10 @@ from scaling.records import Run
 from scaling.rl import verify
 from scaling.sampling import Rollout, left_pad, row_keys, sample
 from scaling.sharding import make_mesh, place_batch
-from scaling.tasks import PAD, Problem, Task, Verdict, make_task, text
+from scaling.tasks import PAD, Problem, Task, Verdict, held_out, make_task, text
 from scaling.tracking import Terminal
 
 EVAL_STREAM = 2
-PROBLEM_SEED = 0
-"""Held-out problems are the same at every checkpoint and for every seed of a run."""
 TEXTS = 8
 """Problems of which one completion a budget is kept to be read."""
 
@@ -110,13 +108,11 @@ class Evaluator:
         self.mesh: Mesh = make_mesh(config.mesh)
         self.graphdef, self.abstract = abstract_state(config, len(self.task.vocab), self.mesh)
         self.tiers = tiers(config)
-
-    def problems(self, first: int, last: int) -> list[Problem]:
-        return [self.task.problem(PROBLEM_SEED, "eval", i) for i in range(first, last)]
+        self.problems = held_out(self.task, config.evaluation.problems)
 
     def rows(self, params: nnx.State, first: int, last: int) -> list[dict[str, Any]]:
         """The records of problems first … last − 1 at every budget."""
-        start, problems = perf_counter(), self.problems(first, last)
+        start, problems = perf_counter(), self.problems[first:last]
         outcomes = {(p.index, b): Outcome() for p in problems for b in self.config.evaluation.budgets}
         for tier in self.tiers:
             step = max(self.config.evaluation.chunk // (tier.last - tier.first), 1)
@@ -132,7 +128,7 @@ class Evaluator:
             for b in self.config.evaluation.budgets
         ]
 
-    def _sample(self, params: nnx.State, part: list[Problem], step: int, tier: Tier) -> Sequence[Rollout]:
+    def _sample(self, params: nnx.State, part: Sequence[Problem], step: int, tier: Tier) -> Sequence[Rollout]:
         """A tier of some problems, padded to `step` problems so that shapes repeat."""
         group, evaluation = tier.last - tier.first, self.config.evaluation
         padded = [*part, *[part[-1]] * (step - len(part))]
@@ -150,7 +146,7 @@ class Evaluator:
         )
         return jax.tree.map(lambda x: np.asarray(x)[: len(part) * group], rollouts)
 
-    def _count(self, outcomes: dict, part: list[Problem], budget: int, rollout: Rollout) -> None:
+    def _count(self, outcomes: dict, part: Sequence[Problem], budget: int, rollout: Rollout) -> None:
         config, vocab = self.config, len(self.task.vocab)
         tokens_BxT = np.asarray(rollout.tokens_BxT)
         group = len(tokens_BxT) // len(part)

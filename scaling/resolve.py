@@ -12,7 +12,7 @@ from scaling.check import STALE_SECONDS
 from scaling.config import Config, config_hash, identity, load, parse
 from scaling.records import Run
 from scaling.structure import ConfigError, hint
-from scaling.tasks import make_task
+from scaling.tasks import held_out, make_task
 
 
 def load_config(preset_or_file: str, overrides: Sequence[str]) -> Config:
@@ -21,7 +21,7 @@ def load_config(preset_or_file: str, overrides: Sequence[str]) -> Config:
     try:
         task = make_task(config.task)
         task.problem(config.seed, "train", 0)
-        task.problem(config.seed, "eval", config.evaluation.problems - 1)
+        held_out(task, config.evaluation.problems)
     except ValueError as error:
         raise ConfigError([str(error)]) from None
     lines = [

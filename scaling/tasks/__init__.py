@@ -11,15 +11,19 @@ import hashlib
 import importlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 PAD, END, ANSWER = 0, 1, 2
 SPECIALS = ("<pad>", "<end>", "<answer>")
 
 Split = Literal["train", "eval"]
-EVAL_SHARE = 8
+EVAL_SHARE = 4
 """One problem in this many belongs to the evaluation split."""
+HELD_OUT_SEED = 0
+"""Held-out problems are the same at every checkpoint and for every seed of a run."""
+PATIENCE = 100
+"""Draws for each held-out problem asked for, before the task is said to have no more."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,25 @@ def draw(
         key, data = propose(rng)
         if split_of(key) == split:
             return key, data
+
+
+def held_out(task: Task, count: int) -> tuple[Problem, ...]:
+    """The first `count` problems of the evaluation split with different prompts, by place among them.
+
+    Raises ValueError where the task has fewer.
+    """
+    found: dict[tuple[int, ...], Problem] = {}
+    for index in range(PATIENCE * count):
+        if len(found) == count:
+            break
+        problem = task.problem(HELD_OUT_SEED, "eval", index)
+        found.setdefault(problem.prompt, replace(problem, index=len(found)))
+    if len(found) < count:
+        raise ValueError(
+            f"evaluation.problems = {count}: {PATIENCE * count} draws gave only {len(found)} different held-out "
+            "problems; ask for fewer, or widen task.difficulty_min and task.difficulty_max"
+        )
+    return tuple(found.values())
 
 
 def text(task: Task, tokens: Sequence[int]) -> str:

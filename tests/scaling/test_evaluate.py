@@ -116,7 +116,7 @@ def test_counts_tokens_and_flops_are_those_of_the_completions(toys):
     rows = evaluator.rows(params, 0, 12)
     assert [(row["problem"], row["budget"]) for row in rows] == list(itertools.product(range(12), GRID.budgets))
     for row in rows:
-        problem = toy.TASK.problem(evaluation.PROBLEM_SEED, "eval", row["problem"])
+        problem = evaluator.problems[row["problem"]]
         found = evaluator.kept[row["problem"], row["budget"]]
         verdicts = [toy.TASK.verify(problem, tokens) for tokens, _ in found]
         n = {0: 8, 3: 4, 9: 2}[row["budget"]]
@@ -155,8 +155,8 @@ def test_rows_do_not_depend_on_which_problems_are_evaluated_with_them(toys):
 
 
 def test_the_problems_are_the_same_for_every_seed_and_none_is_trained_on():
-    evaluators = [Evaluator(small(f"seed={seed}")) for seed in (0, 7)]
-    first, second = (evaluator.problems(0, 50) for evaluator in evaluators)
+    evaluators = [Evaluator(small(f"seed={seed}", "evaluation.problems=50")) for seed in (0, 7)]
+    first, second = (evaluator.problems for evaluator in evaluators)
     assert first == second
     trained = {evaluators[0].task.problem(0, "train", i).key for i in range(300)}
     assert not trained & {problem.key for problem in first}

@@ -61,7 +61,7 @@ def test_training_starts_over_and_evaluation_says_how_many_there_are(load):
 def test_the_hash_of_a_prompt_decides_its_split(load):
     task = load([{"prompt": f"say {i}", "answer": str(i)} for i in range(200)])
     train, held_out = (len(task.entries[split]) for split in ("train", "eval"))
-    assert train + held_out == 200 and 10 < held_out < 45
+    assert train + held_out == 200 and 30 < held_out < 75
     assert all(split_of(task.problem(0, "eval", i).key) == "eval" for i in range(held_out))
     assert len({task.problem(0, "eval", i).key for i in range(held_out)}) == held_out
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling.config import TaskConfig
-from scaling.tasks import ANSWER, END, PAD, SPECIALS, TASKS, Task, make_task, text
+from scaling.tasks import ANSWER, END, PAD, SPECIALS, TASKS, Task, held_out, make_task, text
 
 DIFFICULTIES = {
     "root_search": [(2, 3), (2, 2)],
@@ -72,6 +72,19 @@ def test_problems_are_a_pure_function_of_seed_split_and_index(task):
         assert forwards == backwards[::-1]
         assert [p.index for p in forwards] == list(range(20))
     assert problems(task, "train", 20, seed=7) != problems(task, "train", 20, seed=8)
+
+
+def test_held_out_problems_are_different_prompts_of_the_evaluation_split_and_fewer_are_the_first_of_more(task):
+    problems_ = held_out(task, 60)
+    assert len({p.prompt for p in problems_}) == 60 and [p.index for p in problems_] == list(range(60))
+    assert not {p.key for p in problems_} & {p.key for p in problems(task, "train", 150)}
+    assert held_out(task, 25) == problems_[:25]
+
+
+def test_more_held_out_problems_than_there_are_is_refused_with_their_number():
+    task = make_task(TaskConfig(name="recurrence", difficulty_min=4, difficulty_max=4))
+    with pytest.raises(ValueError, match=r"evaluation.problems = 400: 40000 draws gave only \d+ different"):
+        held_out(task, 400)
 
 
 def test_problems_fit_what_the_task_declares(task):
