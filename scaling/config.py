@@ -124,7 +124,8 @@ class RLConfig:
     slip_penalty: float = 0.0
     """Taken from the advantage of the first false token of each false line, where the task says which it is."""
     claim_penalty: float = 0.0
-    """Taken from the reward of a completion that ends its thinking by itself with a wrong answer."""
+    """Taken from the reward of a wrong answer that the model stands by, its thinking having ended by itself,
+    and of an answer that cannot be read."""
     shuffle_rewards: bool = False
     """Control: permute the rewards within each batch, so that they say nothing about the completions;
     the slip penalty is off."""

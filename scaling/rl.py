@@ -75,9 +75,11 @@ def verify(task: Task, problems: Sequence[Problem], tokens_BxT: np.ndarray) -> l
 
 
 def rewards(done: Completions, claim_penalty: float) -> np.ndarray:
-    """float64[B]: 1 for a right answer, minus the penalty for a wrong one that the model chose to stand by."""
-    correct_B = np.array([v.correct for v in done.verdicts], float)
-    return correct_B - claim_penalty * (1 - correct_B) * ~done.forced_B
+    """float64[B]: 1 for a right answer, minus the penalty for a wrong one that the model chose to stand by, and
+    for one that cannot be read, which else would be the cheaper way to be wrong."""
+    correct_B = np.array([v.correct for v in done.verdicts])
+    malformed_B = np.array([v.answer is None for v in done.verdicts])
+    return correct_B - claim_penalty * (~correct_B & (~done.forced_B | malformed_B))
 
 
 def rollout_cost(model, vocab: int, problems: Sequence[Problem], lengths_B: np.ndarray) -> tuple[int, int]:

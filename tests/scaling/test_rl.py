@@ -238,12 +238,12 @@ def test_step_discount_scales_the_advantage_of_early_steps():
     assert steps.max() > 1
 
 
-def test_only_a_wrong_answer_that_the_model_stands_by_costs_reward():
-    verdicts = [Verdict(True, "2"), Verdict(True, "2"), Verdict(False, "1"), Verdict(False, None)]
-    nothing = np.zeros((4, 1))
-    done = Completions([], nothing, nothing, np.array([True, False, True, False]), verdicts)
-    assert rewards(done, 0.5).tolist() == [1.0, 1.0, 0.0, -0.5]
-    assert rewards(done, 0.0).tolist() == [1.0, 1.0, 0.0, 0.0]
+def test_a_wrong_answer_costs_where_the_model_stands_by_it_or_it_cannot_be_read():
+    right, wrong, unread = Verdict(True, "2"), Verdict(False, "1"), Verdict(False, None)
+    nothing, forced = np.zeros((6, 1)), np.array([True, False] * 3)
+    done = Completions([], nothing, nothing, forced, [right, right, wrong, wrong, unread, unread])
+    assert rewards(done, 0.5).tolist() == [1.0, 1.0, 0.0, -0.5, -0.5, -0.5]
+    assert rewards(done, 0.0).tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_the_slip_penalty_falls_on_the_first_false_token_of_a_false_line_alone():
