@@ -8,6 +8,7 @@ resumable by the same command.
 from __future__ import annotations
 
 import json as jsons
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,13 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors of arguments exit at once, with code 2."""
     args = _overrides(sys.argv[1:] if argv is None else argv)
     try:
-        return tyro.extras.subcommand_cli_from_dict(
+        code = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             args=args,
             prog="scaling",
             description="How far are reasoning models from saturating? Train, evaluate, fit, report.",
             config=(FlagCreatePairsOff,),
         )
+        sys.stdout.flush()
+        return code
     except ValueError as error:
         if type(error).__module__.partition(".")[0] not in OURS:
             raise
@@ -51,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return PREEMPTED
+    except BrokenPipeError:  # who read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
 
 
 def run(

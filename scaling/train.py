@@ -97,13 +97,15 @@ class Trainer:
 
     def advance(self) -> dict[str, Any]:
         """One step; its row for train.jsonl."""
-        before = self.phase, self.phase_step
+        before, tokens = (self.phase, self.phase_step), self.ledger.tokens
         budget, metrics = self._warm_step() if self.phase == "warm_start" else self._rl_step()
         self.step += 1
         spent = self.watch.take()
         for name, seconds in spent.items():
             self.ledger = self.ledger.add(name, seconds=seconds)
         metrics["seconds"] = sum(spent.values())
+        fed = sum(self.ledger.tokens.values()) - sum(tokens.values())
+        metrics["tokens_per_second"] = fed / max(metrics["seconds"], 1e-9)
         if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
             raise TrainingError(f"step {self.step}: loss {metrics['loss']}, grad_norm {metrics['grad_norm']}")
         return {

@@ -100,6 +100,12 @@ def test_config_explains_every_field(capsys):
     assert "warm_start.stages.0.budget: int = 64\n" in out
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m scaling config --fields | true; exit ${{PIPESTATUS[0]}}"
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 def test_plan_trains_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = said(capsys, "run", "tiny", "--dry-run")

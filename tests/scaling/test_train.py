@@ -31,6 +31,8 @@ def test_every_row_adds_up_and_the_phases_follow_one_another(whole):
     assert rl["ledger"]["flops"]["update"] > 0 and rl["metrics"]["zero_variance_fraction"] < 1
     assert all(row["metrics"]["mismatch"] < 1e-4 for row in found[WARM:])
     assert sum(row["metrics"]["seconds"] for row in found) == pytest.approx(sum(rl["ledger"]["seconds"].values()))
+    fed = sum(row["metrics"]["tokens_per_second"] * row["metrics"]["seconds"] for row in found)
+    assert fed == pytest.approx(sum(rl["ledger"]["tokens"].values()))
 
 
 def test_thresholds_are_those_that_the_schedule_lays_over_the_ledger(whole):
