@@ -99,7 +99,7 @@ def _timeless(row: dict) -> dict:
     kept = {name: value for name, value in row.items() if name not in ("time", "seconds")}
     for part in ("ledger", "metrics"):
         if part in kept:
-            kept[part] = {name: value for name, value in kept[part].items() if name != "seconds"}
+            kept[part] = {name: value for name, value in kept[part].items() if "second" not in name}
     return kept
 
 

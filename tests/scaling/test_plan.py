@@ -12,7 +12,8 @@ def test_the_plan_adds_up():
     facts = plan.plan(config)
     warm = facts["warm_start"]
     assert warm["flops"] == sum(stage["flops"] for stage in warm["stages"])
-    assert facts["thresholds"]["rl"][-1] <= config.rl.flops < facts["thresholds"]["rl"][-1] * 10**0.2
+    step = 10 ** (1 / config.schedule.points_per_decade)
+    assert facts["thresholds"]["rl"][-1] <= config.rl.flops < facts["thresholds"]["rl"][-1] * step
     total = warm["flops"] + config.rl.flops
     assert facts["thresholds"]["train"][-1] <= total < 10 * facts["thresholds"]["train"][-1]
 

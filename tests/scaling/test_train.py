@@ -132,8 +132,8 @@ def test_rolling_checkpoints_change_nothing_and_do_not_stay(whole, tmp_path):
     run, config = Run(tmp_path / "run"), small("schedule.resume_seconds=1e-9")
     seen = []
     with pytest.raises(Killed):
-        go(run.path, config, kill_at=WARM + 5, on_checkpoint=seen.append)
-    assert run.manifests()[-1]["step"] == WARM + 5
+        go(run.path, config, kill_at=WARM + 4, on_checkpoint=seen.append)
+    assert run.manifests()[-1]["step"] == WARM + 4
     assert go(run.path, config, on_checkpoint=seen.append) == "done"
     assert_same(run, whole)
     assert seen == names(whole, ["threshold", "start", "end"])  # rolling ones are none of the experiment's
