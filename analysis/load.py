@@ -1,4 +1,4 @@
-"""From run directories to tables: outcomes of problems, and the points of the accuracy surface.
+"""From run directories to tables: outcomes of problems, points of the accuracy surface, curves to fit.
 
 Reads through `scaling.records` alone; the config is plain data here, so no model code is imported.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import polars as pl
 import yaml
 
 from analysis.estimators import effective_size, maj_at_k, pass_at_k, wilson
+from analysis.series import Series, from_values
+from analysis.table import CANONICAL, Note, TableError, is_table, read
+from analysis.wandb_source import is_wandb, read_wandb
 from scaling.records import RecordError, Run
 
 log = logging.getLogger(__name__)
@@ -158,7 +162,7 @@ def estimates(run_dir: str | Path, frame: pl.DataFrame | None = None) -> pl.Data
         correct = cell["correct"].to_numpy()
         table = [("mean", 1, correct / samples)]
         table += [("pass", k, pass_at_k(samples, correct, k)) for k in fits]
-        votes = maj_at_k(*_votes(cell), fits)
+        votes = maj_at_k(*vote_table(cell), fits)
         table += [("maj", k, votes[:, i]) for i, k in enumerate(fits)]
         for estimator, k, values in table:
             accuracy, draws = float(values.mean()), drawn // k
@@ -175,8 +179,8 @@ def evaluation_seconds(run_dir: str | Path) -> float:
     return sum(row.get("seconds", 0.0) for name in run.evaluation_names() for row in run.evaluation_rows(name))
 
 
-def _votes(cell: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Votes [P, A] padded with 0, whether right [P, A], nulls [P]."""
+def vote_table(cell: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of one checkpoint and budget of `outcomes`: votes [P, A] padded with 0, whether right [P, A], nulls [P]."""
     counts, right = cell["votes"].to_list(), cell["right"].to_list()
     width = max(map(len, counts))
     votes, flags = np.zeros((len(counts), width), dtype=np.int64), np.zeros((len(counts), width), dtype=bool)
@@ -192,3 +196,122 @@ def points(paths: Sequence[str | Path]) -> pl.DataFrame:
     problem answered with that budget and number of samples, alone: prefill once, every sample decoded.
     """
     return pl.concat([estimates(run) for run in find_runs(paths)]).select(EXPORT_COLUMNS)
+
+
+# What is fitted ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Way:
+    """One curve of a run: which points, along which axis."""
+
+    key: str
+    """rl, train, budget or votes."""
+    name: str
+    axis: str
+    """Column of `points` that is the compute, FLOPs."""
+    points: pl.DataFrame
+    """Rows of `estimates`."""
+
+    def series(self) -> Series:
+        rows = self.points.sort(self.axis)
+        values = np.array(rows["values"].to_list(), dtype=np.float64).reshape(len(rows), -1)
+        draws = rows["draws"].to_numpy().astype(np.float64)
+        return from_values(rows[self.axis].to_numpy(), values, draws, name=self.name)
+
+
+def ways(frame: pl.DataFrame) -> tuple[Way, ...]:
+    """The four curves of a run's `estimates`: over RL, over all of training, over budgets, over votes."""
+    means = frame.filter(estimator="mean", budget=headline_budget(frame["budget"].unique().to_list()))
+    last = means.sort("step")["checkpoint"][-1]
+    whole = means.sort("step").unique("train_flops", keep="last").sort("train_flops")
+    at_last = frame.filter(checkpoint=last)
+    votes = at_last.filter(estimator="maj", budget=votes_budget(frame))
+    return (
+        Way("rl", "RL train compute", "rl_flops", rl_points(means)),
+        Way("train", "All train compute", "train_flops", whole),
+        Way("budget", "Test compute, thinking longer", "test_flops", at_last.filter(estimator="mean")),
+        Way("votes", "Test compute, majority vote", "test_flops", votes),
+    )
+
+
+def headline_budget(budgets: Sequence[int]) -> int:
+    """The middle one of the positive budgets (the upper of two): chosen by rule, not by its result."""
+    positive = sorted(b for b in budgets if b > 0) or sorted(budgets)
+    return positive[len(positive) // 2]
+
+
+def votes_budget(estimates: pl.DataFrame) -> int:
+    """The largest budget that has the grid's largest number of samples: the longest curve of votes."""
+    return int(estimates.filter(samples=estimates["samples"].max())["budget"].max())  # type: ignore[arg-type]
+
+
+def rl_points(means: pl.DataFrame) -> pl.DataFrame:
+    """The state before RL (the last without RL compute), then every checkpoint of RL, rising in compute."""
+    before = means.filter(pl.col("rl_flops") == 0).sort("step").tail(1)
+    during = means.filter(pl.col("rl_flops") > 0).unique("rl_flops", keep="last").sort("rl_flops")
+    return pl.concat([before, during])
+
+
+def load(paths: str | Path | Sequence[str | Path], x: str | None = None, y: str | None = None) -> pl.DataFrame:
+    """Anybody's curves as one canonical frame (`analysis.table.CANONICAL`), a row a point, or a point and problem.
+
+    paths: run directories or folders of them (each run gives four curves, a row a problem and point), tables
+    (CSV, TSV, Parquet, JSON lines), or W&B runs (a folder or .wandb file written offline, or
+    "wandb:ENTITY/PROJECT/RUN"). x, y: columns of tables, see `analysis.table.read`. What there is to say about a
+    table is logged as warnings. Raises TableError, or RecordError for a path that is none of these.
+    """
+    frame, notes = gather([paths] if isinstance(paths, str | Path) else paths, x, y)
+    for note in notes:
+        log.warning("%s", note)
+    return frame
+
+
+def gather(
+    paths: Sequence[str | Path], x: str | None = None, y: str | None = None
+) -> tuple[pl.DataFrame, list[Note]]:
+    """What `load` loads, and the notes on it. Raises as `load` does, with the problems of all tables at once."""
+    frames: list[pl.DataFrame] = []
+    notes: list[Note] = []
+    wrong: list[str] = []
+    for path in paths:
+        try:
+            frame, said = _load(path, x, y)
+        except TableError as error:
+            wrong += error.lines
+        else:
+            frames.append(frame)
+            notes += said
+    if wrong or not frames:
+        raise TableError(wrong or ["PATH: at least one run directory or table must be given"])
+    return pl.concat(frames), notes
+
+
+def _load(path: str | Path, x: str | None, y: str | None) -> tuple[pl.DataFrame, Sequence[Note]]:
+    if is_wandb(path):
+        return read_wandb(path, x, y)
+    if is_table(path):
+        return read(path, x, y)
+    return pl.concat([_run_frame(run) for run in find_runs([path])]), ()
+
+
+def _run_frame(run: Path) -> pl.DataFrame:
+    name = run.resolve().name
+    frames = [
+        way.points.select(
+            pl.lit(name).alias("source"),
+            pl.lit(way.axis).alias("group"),
+            pl.lit(way.name).alias("curve"),
+            pl.col("seed"),
+            pl.int_ranges(pl.col("values").list.len()).alias("problem"),
+            pl.col(way.axis).alias("compute"),
+            pl.lit("FLOPs").alias("unit"),
+            pl.lit("accuracy").alias("metric"),
+            pl.col("values").alias("value"),
+            pl.col("draws").cast(pl.Float64).alias("n"),
+            pl.lit(None, dtype=pl.Float64).alias("successes"),
+            pl.lit("fit").alias("split"),
+        ).explode("problem", "value")
+        for way in ways(estimates(run))
+    ]
+    return pl.concat(frames).with_columns(pl.col("problem").cast(pl.String)).select(list(CANONICAL))

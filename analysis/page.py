@@ -10,23 +10,44 @@ from typing import Any
 import polars as pl
 import vl_convert
 
-from analysis.fit import REPLICATES
-from analysis.plots import flops
+from analysis import calibration
+from analysis.beyond import MoreSamples, TrainTest
+from analysis.calibration import Calibration
+from analysis.curves import Floats
+from analysis.drawing import flops
+from analysis.frontier_plot import headline
+from analysis.posterior import REPLICATES
 from analysis.saturation import DEFINITION, describe, percent
 from analysis.study import Study
+from analysis.surface import FORMS
 
 QUESTION = "How far is this run from saturating, in the compute that trains it and in the compute it answers with?"
 ASSUMPTIONS = (
-    "The next decade of compute continues the one curve that the data show: a form that is not in the list, "
-    "such as a late second rise, is not foreseen.",
-    "The held-out problems stand for the ones that matter; every interval is over redrawing problems, the "
-    "same ones at every point, and over the scatter of checkpoints about the curve.",
+    "The next decade of compute continues the regime of the last points. No form foresees a late second rise; the "
+    "guarded view leaves room for a drift as large as this curve's own past, or a usual curve's, has shown.",
+    "The held-out problems stand for the ones that matter: every interval of the posterior view is over redrawing "
+    "problems, the same ones at every point, and over the scatter of checkpoints about the curve.",
     "One run with one seed: what another seed would give is not in the intervals.",
-    "The intervals are not calibrated on other curves; past the data, read them as the least uncertainty.",
+    "What is said of more samples is said of these problems and of samples drawn like these ones.",
 )
+FITTED = f"""
+<p>The forms are fitted by their penalised binomial likelihood under weak priors, each point at the sample
+size that its variance amounts to, from several starts: to all points, to those after each candidate for the
+beginning of the regime that goes on, and to the past of rolling origins. Where leaving an earlier regime
+out gains more evidence than it costs, it is left out, and the table above says so. A form's weight follows
+from its evidence (Laplace's approximation, by half) and from how well it forecast the curve's own points
+past those origins. Each form has {REPLICATES} bootstrap replicates, with redrawn problems (the same at
+every point), scatter of checkpoints, and a redrawn centre of the prior. Forms with a level at no compute
+take the state before RL as a point; the others leave it out.</p>
+<p>Paths come from two views. The posterior view believes the forms: its paths are their replicates. It is
+held only where counts say how far off a point can be, and less where the reach exceeds the range of the
+data. The guarded view believes no form: it takes a mean of all of them and of damped recent trends, with a
+drift that nothing explains, as large as errors of past forecasts. Each counts as often as the curve's own
+past bears it out: the table above says how often the forms are believed at 10×.</p>
+"""
 STYLE = """
 body { font: 16px/1.5 system-ui, Helvetica, Arial, sans-serif; color: #222; margin: 2.5em auto;
-       max-width: 1130px; padding: 0 1em; }
+       max-width: 1180px; padding: 0 1em; }
 h1 { font-size: 1.6em; margin-bottom: .2em; } h2 { font-size: 1.2em; margin: 2em 0 .5em; }
 .answer { font-size: 1.1em; background: #f2f6fa; border-left: 4px solid #0072B2; padding: .7em 1em; }
 .wide { overflow-x: auto; } .note { color: #555; font-size: .92em; }
@@ -37,7 +58,11 @@ pre { background: #f5f5f5; padding: .7em 1em; overflow-x: auto; font-size: .88em
 """
 
 
-def page(found: Study, facts: Mapping[str, Any], specs: Mapping[str, Any], command: str | None) -> str:
+def page(
+    found: Study, facts: Mapping[str, Any], specs: Mapping[str, Any], traded: TrainTest | str,
+    sampled: MoreSamples | str, command: str | None,
+) -> str:  # fmt: skip
+    """The whole page. facts: `analysis.report.fit_run`; specs: a Vega-Lite chart for every name in it."""
     environment = found.run.environment()
     latest = [environment, *environment.get("later", [])][-1]
     headline = [describe(found.curve(key).answer) for key in ("rl", "budget", "votes")]
@@ -59,15 +84,16 @@ def page(found: Study, facts: Mapping[str, Any], specs: Mapping[str, Any], comma
 <div class="wide" id="panels"></div>
 <p class="note">Left: training. RL's FLOPs count from its first one; the state before RL stands apart at the
 left, because a logarithmic axis has no zero. Right: answering, at up to three checkpoints, by thinking longer
-and by a majority vote of samples at budget {found.votes}. Points have 95% intervals. Curves: the weighted
-median of the forms below with bands of 50% and 90%; past the last point (dashed) they are extrapolation. The
-setting on the left is the middle one of the thinking budgets ({found.headline} tokens), mean accuracy of one
-sample: chosen by this rule, not by its result. So is the budget of the vote: the largest one that has the
-grid's largest number of samples.</p>
+and by a majority vote of samples at budget {found.votes}. Points have 95% intervals. Curves: the median of the
+forecast's paths with bands of 50% and 90%; past the last point (dashed) they are extrapolation. The setting on
+the left is the middle one of the thinking budgets ({found.headline} tokens), mean accuracy of one sample: chosen
+by this rule, not by its result. So is the budget of the vote: the largest one that has the grid's largest number
+of samples.</p>
 <h2>The answers in numbers</h2>
 <div class="wide">{_answers_table(facts["answers"])}</div>
 <p class="note">Median and 90% interval; gains and headroom in points of accuracy. {_safe(DEFINITION)}</p>
 {_reasons(facts["answers"])}
+{_options(facts["answers"])}
 <h2>Checkpoints</h2>
 <div class="wide">{_checkpoint_table(found)}</div>
 <h2>Before and after RL</h2>
@@ -75,15 +101,18 @@ grid's largest number of samples.</p>
 <p class="note">Stopped by itself: samples whose thinking ended before the budget forced it. Malformed:
 samples without an answer that could be read. Slips: checkable lines of thinking that are false.</p>
 <h2>Train compute × test compute</h2><div class="wide" id="heatmap"></div>
+{_train_test(traded)}
+<h2>Test compute beyond the samples drawn</h2>
+{_more_samples(sampled)}
 <h2>Where compute and time went</h2>
 <div class="wide" id="compute"></div><div class="wide" id="time"></div>
 <p class="note">Evaluation is no train compute and is not counted in FLOPs here.</p>
 <h2>How it was fitted</h2>
-<p>Binomial likelihood on each point, at the sample size that its variance amounts to; {REPLICATES} bootstrap
-replicates, each with redrawn problems (the same at every point), the scatter of checkpoints, and a redrawn
-centre of the weak prior. A form's weight follows from how well it predicted last points that were held out.
-The sigmoid takes the state before RL as its level at no compute; the log-linear form leaves it out.</p>
+{FITTED}
+<p>{_safe(_calibrated(calibration.load()))}</p>
 <div class="wide">{_fit_table(facts["answers"])}</div>
+<p class="note">Weight: share of the posterior view's paths. Log-evidence: 0 for a form that met every point
+without a parameter. Skill: mean log-density of the points past rolling origins, as the form forecast them.</p>
 <p>Assumed:</p><ul>{"".join(f"<li>{_safe(text)}</li>" for text in ASSUMPTIONS)}</ul>
 <h2>To run it again</h2>
 <pre>{_safe(command or latest.get("command", "unknown"))}</pre>
@@ -122,6 +151,60 @@ def _answers_table(answers: Sequence[Mapping[str, Any]]) -> str:
 def _reasons(answers: Sequence[Mapping[str, Any]]) -> str:
     items = [f"<li>{_safe(a['curve'])}: {_safe(a['reason'])}.</li>" for a in answers if a["reason"]]
     return f"<ul class='note'>{''.join(items)}</ul>" if items else ""
+
+
+def _options(answers: Sequence[Mapping[str, Any]]) -> str:
+    items = [f"<li>{_safe(a['curve'])}: {_safe('; '.join(a['options']))}.</li>" for a in answers if a["options"]]
+    if not items:
+        return ""
+    return f"<p class='note'>What would settle what cannot be told:</p><ul class='note'>{''.join(items)}</ul>"
+
+
+def _train_test(traded: TrainTest | str) -> str:
+    if isinstance(traded, str):
+        return f"<p>{_safe(traded)}</p>"
+    surface = traded.surface
+    off = [name for name, fits in zip((f.name for f in FORMS), surface.converged, strict=True) if not fits]
+    warning = f" Not converged: {', '.join(off)}." if off else ""
+    reason = f" ({traded.exchange.reason})" if traded.exchange.reason else ""
+    words = (
+        f"{headline(traded.exchange)}{reason}: at equal accuracy, along lines across the data. The surface is a "
+        "mean of forms that rise along both axes; points lie "
+        f"{100 * surface.misfit:.1f} points of accuracy (standard deviation) about the form that follows them "
+        "best, beyond what problems and scatter explain: trust no line more closely. The train axis counts the "
+        f"warm start too, since the state before RL has no RL compute.{warning}"
+    )
+    return f'<div class="wide" id="frontier"></div><p class="note">{_safe(words)}</p>'
+
+
+def _more_samples(sampled: MoreSamples | str) -> str:
+    if isinstance(sampled, str):
+        return f"<p>{_safe(sampled)}</p>"
+    rows = [
+        [f"{k}{' (drawn)' if k == sampled.drawn else ''}", _quantiles(one), _quantiles(other)]
+        for k, one, other in zip(sampled.ks, sampled.passed, sampled.voted, strict=True)
+    ]
+    rows.append(["no bound", _quantiles(sampled.passed_limit), _quantiles(sampled.voted_limit)])
+    table = _table(["Samples k", "pass@k: any is right", "maj@k: their majority is right"], rows)
+    return f"""<div class="wide">{table}</div>
+<p class="note">Median and 90% interval, of the last checkpoint at budget {sampled.budget}, for these
+{sampled.problems} problems. pass@k follows from the rates at which problems are solved, over five families of such
+rates weighed by how well they predict all samples from one in eight; its limit is the share of problems whose rate
+is not 0. maj@k follows from every problem's distribution of answers; its limit is the share of problems whose most
+probable answer is right. pass@k needs a verifier to pick the right sample.</p>"""
+
+
+def _quantiles(row: Floats) -> str:
+    return f"{percent(float(row[2]))} ({percent(float(row[0]))} to {percent(float(row[-1]))})"
+
+
+def _calibrated(found: Calibration) -> str:
+    factors = ", ".join(f"{f:.2f} at {r:g}×" for r, f in zip(found.reaches, found.factors, strict=True))
+    return (
+        "Intervals past the data are calibrated: the guarded view's width is multiplied by a factor of how far it "
+        f"reaches, learned from public curves with their counts hidden ({factors}; never below 1). The posterior "
+        "view, held only where counts exist, is not widened: its intervals rest on the counts and the forms."
+    )
 
 
 def _checkpoint_table(found: Study) -> str:
@@ -174,10 +257,11 @@ def _fit_table(answers: Sequence[Mapping[str, Any]]) -> str:
         [
             found["curve"],
             f["form"],
-            ", ".join(f"{name} {value:.3g}" for name, value in f["parameters"].items()),
-            f"{found['weights'][f['form']]:.2f}",
-            "none" if f["held_out_rmse"] is None else f"{100 * f['held_out_rmse']:.1f} points",
-            f"{'yes' if f['converged'] else 'NO'}, {f['starts_agreeing']:.0%} of starts agree",
+            ", ".join(f"{name} {_number(value)}" for name, value in f["parameters"].items()),
+            f"{f['weight']:.2f}",
+            f"{f['evidence']:.1f}",
+            "none" if f["skill"] is None else f"{f['skill']:.2f}",
+            f"{'yes' if f['converged'] else 'NO'}, {f['starts_agreeing']:.0%}",
         ]
         for found in answers for f in found["fits"]
     ]  # fmt: skip
@@ -185,8 +269,12 @@ def _fit_table(answers: Sequence[Mapping[str, Any]]) -> str:
     items = "".join(
         f"<li>{_safe(f['form'])}: {_safe(f['formula'])} ({_safe(f['reference'])})</li>" for f in forms.values()
     )
-    head = ["Curve", "Form", "Parameters", "Weight", "Held-out error", "Converged"]
+    head = ["Curve", "Form", "Parameters", "Weight", "Log-evidence", "Skill", "Converged, starts that agree"]
     return f"<ul>{items}</ul>{_table(head, rows)}"
+
+
+def _number(value: float | None) -> str:
+    return "beyond" if value is None else f"{value:.3g}"
 
 
 def _versions(environment: Mapping[str, Any], seed: Any, config_hash: str) -> str:

@@ -1,21 +1,22 @@
-"""What a run's curves say, as data, as text, and as a report: HTML, four PNGs and answer.json."""
+"""What a run's curves say, as data, as text, and as a report: HTML, its figures as PNG, and answer.json."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import vl_convert
-
 from analysis import plots
-from analysis.fit import Fit
+from analysis.beyond import MoreSamples, TrainTest, more_samples, train_test
+from analysis.drawing import Chart, flops, save
+from analysis.frontier_plot import plot_frontier
 from analysis.load import evaluation_seconds
 from analysis.page import page
-from analysis.saturation import DEFINITION, Answer, Estimate, describe, percent, points
-from analysis.study import Study, study
+from analysis.posterior import FormFit, Posterior
+from analysis.saturation import DEFINITION, Answer, Estimate, describe, percent, points, value
+from analysis.study import Study, StudyCurve, study
 from scaling.records import replace
 
 PHASES = {
@@ -39,37 +40,44 @@ def fit_run(run_dir: str | Path) -> dict[str, Any]:
 
 
 def write_report(run_dir: str | Path, command: str | None = None) -> dict[str, Any]:
-    """Write report.html, panels, heatmap, compute and time as PNG, and answer.json into the run's directory.
+    """Write report.html, its figures (panels, heatmap, compute, time; frontier where the run allows it) as PNG,
+    and answer.json into the run's directory.
 
     `command`: the exact command, where it is not the one that the run's environment recorded. Returns the
     facts: "verdict" (a sentence), "files" (paths), "numbers" (headline figures) and "answers".
     """
     found = study(run_dir)
     folder = found.run.path
-    ledger = _ledger(found)
-    ledger["seconds"]["evaluate"] = evaluation_seconds(folder)
-    charts = {
-        "panels": plots.panels(found),
-        "heatmap": plots.heatmap(found),
-        "compute": _bars(ledger["flops"], PHASES, plots.flops, title="Train compute", axis="FLOPs", number=".1e"),
-        "time": _bars(ledger["seconds"], TIMES, _seconds, title="Wall time", axis="Seconds", number=",.0f"),
-    }
+    traded, sampled = train_test(found), more_samples(found)
+    charts = _charts(found, traded)
+    files = [save(chart, folder / f"{name}.png") for name, chart in charts.items()]
+    facts = _answer(found) | {"train_test": _section(traded), "more_samples": _section(sampled)}
+    files += [folder / "answer.json", folder / "report.html"]
+    replace(files[-2], json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n")
     specs = {name: chart.to_dict() for name, chart in charts.items()}
-    files = []
-    for name, spec in specs.items():
-        files.append(folder / f"{name}.png")
-        replace(files[-1], vl_convert.vegalite_to_png(spec, scale=2))
-    facts = _answer(found)
-    files.append(folder / "answer.json")
-    replace(files[-1], json.dumps(facts, indent=1, allow_nan=False).encode() + b"\n")
-    files.append(folder / "report.html")
-    replace(files[-1], page(found, facts, specs, command).encode())
+    replace(files[-1], page(found, facts, specs, traded, sampled, command).encode())
     return {
         "verdict": facts["verdict"],
         "files": [str(file) for file in files],
         "numbers": facts["numbers"],
         "answers": facts["answers"],
     }
+
+
+def _charts(found: Study, traded: TrainTest | str) -> dict[str, Chart]:
+    ledger = _ledger(found)
+    ledger["seconds"]["evaluate"] = evaluation_seconds(found.run.path)
+    charts = {"panels": plots.panels(found), "heatmap": plots.heatmap(found)}
+    if isinstance(traded, TrainTest):
+        charts["frontier"] = plot_frontier(traded.surface, traded.points)
+    return charts | {
+        "compute": _bars(ledger["flops"], PHASES, flops, title="Train compute", axis="FLOPs", number=".1e"),
+        "time": _bars(ledger["seconds"], TIMES, _seconds, title="Wall time", axis="Seconds", number=",.0f"),
+    }
+
+
+def _section(found: TrainTest | MoreSamples | str) -> dict[str, Any]:
+    return {"reason": found} if isinstance(found, str) else found.as_dict()
 
 
 def format_answer(facts: Mapping[str, Any]) -> str:
@@ -80,6 +88,7 @@ def format_answer(facts: Mapping[str, Any]) -> str:
         lines += [f"    {name:<28}{value}" for name, value in found["table"]]
         if found["reason"]:
             lines.append(f"    {found['reason']}")
+        lines += [f"    {option}" for option in found["options"]]
         lines.append("")
     return "\n".join([*lines, facts["definition"]])
 
@@ -87,8 +96,9 @@ def format_answer(facts: Mapping[str, Any]) -> str:
 def _answer(found: Study) -> dict[str, Any]:
     answers = [
         curve.answer.as_dict()
-        | {"sentence": describe(curve.answer), "table": _rows(curve.answer)}
-        | {"fits": [_fit(f) for f in curve.mixture.fits] if curve.mixture else []}
+        | {"sentence": describe(curve.answer), "table": _rows(curve)}
+        | {"options": [str(option) for option in curve.answer.settles]}
+        | {"fits": [_fit(f) for f in curve.forecast.posterior.fits] if curve.forecast else []}
         for curve in found.curves
     ]
     rl, longer, voted = (found.curve(key).answer for key in ("rl", "budget", "votes"))
@@ -130,52 +140,70 @@ def _decades(compute: Any) -> float:
     return math.log10(max(inside) / min(inside)) if inside else 0.0
 
 
-def _fit(found: Fit) -> dict[str, Any]:
+def _fit(found: FormFit) -> dict[str, Any]:
     return {
         "form": found.curve.name,
         "formula": found.curve.formula,
         "reference": found.curve.reference,
-        "parameters": found.parameters,
-        "log_likelihood": found.log_likelihood,
+        "parameters": {name: value if math.isfinite(value) else None for name, value in found.parameters.items()},
+        "weight": found.weight,
+        "evidence": found.evidence,
+        "skill": found.skill,
         "converged": found.converged,
         "starts_agreeing": found.starts_agreeing,
-        "held_out_rmse": found.held_out_rmse,
-        "origins": found.origins,
         "replicates": len(found.replicates),
     }
 
 
-def _rows(found: Answer) -> list[tuple[str, str]]:
+def _rows(curve: StudyCurve) -> list[tuple[str, str]]:
     """The numbers of an answer, with what they rest on, as (name, text)."""
-    rows = []
+    found, rows = curve.answer, []
     if found.data_range is not None:
-        low, high = map(plots.flops, found.data_range)
-        rows.append(("data", f"{found.points} points, {found.problems} problems, {low} to {high} FLOPs"))
-    if found.now is None or found.gain_2x is None or found.extrapolated_to is None:
+        low, high = map(flops, found.data_range)
+        items = "" if found.items is None else f" worth {found.items:.0f} flips of a coin each"
+        rows.append(("data", f"{found.points} points{items}, {low} to {high} FLOPs"))
+    if curve.forecast is None or found.gain_2x is None or found.extrapolated_to is None:
         return rows
-    rows.append(("accuracy at the last point", _interval(found.now, percent)))
+
+    def show(y: float | None) -> str:
+        return value(found, y)
+
+    posterior = curve.forecast.posterior
+    if found.scatter:
+        rows.append(("scatter of checkpoints", f"{100 * found.scatter:.1f} points beyond what counts explain"))
+    if posterior.cut:
+        rows.append(("earlier regime", _regime(found, posterior)))
+    rows.append((f"{found.metric} at the last point", _interval(found.now, show)))
     rows.append(("gain from the next 2×", _interval(found.gain_2x, points)))
     rows.append(("gain from the next 10×", _interval(found.gain_10x, points)))
-    rows.append(("  extrapolated to", f"{plots.flops(found.extrapolated_to)} FLOPs"))
+    rows.append(("  extrapolated to", f"{flops(found.extrapolated_to)} FLOPs"))
     rows.append(("P(gain of 10× < .02)", f"{found.probability:.2f}"))
-    asymptote = _interval(found.asymptote, percent)
+    asymptote = _interval(found.asymptote, show)
     rows.append(("asymptote", asymptote if found.identified else f"not identified: {asymptote}"))
     rows.append(("headroom", _interval(found.headroom, points)))
     rows.append(("share of the gain realised", _interval(found.realised, percent)))
     rows.append(("compute to 95% of asymptote", _interval(found.compute_95, _compute)))
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in (found.weights or {}).items())
     rows.append(("weight of each form", weights))
+    rows.append(("belief in the forms at 10×", f"{found.belief:.2f} of the paths; the others believe none"))
     return rows
 
 
-def _interval(value: Estimate | None, show: Any) -> str:
-    if value is None:
+def _regime(found: Answer, posterior: Posterior) -> str:
+    return (
+        f"{posterior.cut} points before {_compute(found.regime_from)} FLOPs are left out; log-evidence gained "
+        f"{posterior.cut_evidence:.1f}"
+    )
+
+
+def _interval(found: Estimate | None, show: Callable[[float | None], str]) -> str:
+    if found is None:
         return ""
-    return f"{show(value.median)} ({show(value.lo90)} to {show(value.hi90)})"
+    return f"{show(found.median)} ({show(found.lo90)} to {show(found.hi90)})"
 
 
-def _compute(value: float | None) -> str:
-    return "beyond" if value is None else plots.flops(value)
+def _compute(at: float | None) -> str:
+    return "beyond" if at is None else flops(at)
 
 
 def _seconds(value: float) -> str:

@@ -9,20 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fit import FitError, Mixture, Series, fit
+from analysis.curves import Floats
+from analysis.forecast import Forecast
+from analysis.series import Series
+from analysis.settle import Option, options
 
 GAIN = 0.02
 CERTAINTY = 0.9
 IDENTIFIED = 0.25
+"""Widest 90% interval, as a share of the metric's range (of the current loss), of an identified asymptote."""
+SHARE = 0.95
 FURTHEST = 6.0
 """Decades past the data up to which a compute is named; further it is "beyond"."""
 INTERVAL = (0.05, 0.5, 0.95)
 DEFINITION = (
-    f"Let D be the accuracy that the next 10× of compute adds. Saturated: P(D < {GAIN}) ≥ {CERTAINTY}. "
-    f"Not saturated: P(D ≥ {GAIN}) ≥ {CERTAINTY}. Otherwise: cannot tell. P pools the bootstrap replicates "
-    "of all forms, each form weighted by how well it predicted the last points when they were held out. An "
-    f"asymptote counts as identified only if its 90% interval is narrower than {IDENTIFIED} and at least "
-    f"{CERTAINTY} of the weight is on forms that have one; the others end at 1, or at 0 where they fall."
+    f"Let D be what the next 10× of compute improves: accuracy or error by so many points, a loss by a share of "
+    f"itself. Saturated: P(D < {GAIN}) ≥ {CERTAINTY}. Not saturated: P(D ≥ {GAIN}) ≥ {CERTAINTY}. Otherwise: "
+    "cannot tell. P is the share of the forecast's paths: bootstrap replicates of all forms, weighted by evidence "
+    "and by how well each predicted held-out continuations, and a guarded view that believes no form. An "
+    f"asymptote counts as identified if its 90% interval is narrower than {IDENTIFIED} and at least {CERTAINTY} "
+    "of the weight is on forms that have one."
 )
 
 
@@ -37,10 +43,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one curve says. Accuracies in [0, 1], compute in FLOPs."""
+    """What one curve says. Values in the metric's own units, gains positive where the model gets better."""
 
     curve: str
-    """Which curve this is, in words."""
+    metric: str
+    unit: str
     verdict: str
     """saturated, not saturated or cannot tell."""
     probability: float | None
@@ -49,124 +56,150 @@ class Answer:
     reason: str
     """Why the program cannot tell, or what limits the answer; empty where nothing does."""
     points: int
-    problems: int
+    items: float | None
+    """Coin flips that a point is worth, the median; None where no counts are known."""
     data_range: tuple[float, float] | None
     """Least (above 0) and greatest compute of the data."""
+    regime_from: float | None
+    """Compute of the first point of the regime that goes on; points before it are left out of the fits."""
     extrapolated_to: float | None
     """Greatest compute at which a gain is stated."""
     start: float | None
-    """Measured accuracy of the first point."""
+    """Measured value of the first point."""
+    worsens: bool = False
+    """Whether more compute makes it worse, which leaves nothing to gain and is no ceiling reached."""
     now: Estimate | None = None
-    """Fitted accuracy at the last point."""
+    """Value of the curve at the last point."""
     asymptote: Estimate | None = None
     identified: bool = False
     headroom: Estimate | None = None
-    """Asymptote minus accuracy now."""
+    """What is left to gain between the last point and the asymptote."""
     realised: Estimate | None = None
     """Share of the gain from start to asymptote that is realised now."""
     gain_2x: Estimate | None = None
     gain_10x: Estimate | None = None
     compute_95: Estimate | None = None
-    """Compute at which accuracy reaches 95% of the asymptote; None is beyond 10^FURTHEST times the data."""
+    """Compute at which 95% of the asymptote is reached (of an error or loss: 1/.95 of it)."""
     weights: dict[str, float] | None = None
     """Weight of each form."""
+    belief: float | None = None
+    """Share of the paths at 10× that are the posterior's; the others are the guarded view's."""
     scatter: float = 0.0
-    """Standard deviation of a checkpoint about the curve beyond what the problems explain."""
+    """Standard deviation of a checkpoint about the curve beyond what the counts explain."""
+    settles: tuple[Option, ...] = ()
+    """What would settle it, cheapest first; only where the verdict is cannot tell."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def answer(name: str, series: Series, seed: int = 0) -> tuple[Answer, Mixture | None]:
-    """Fit a series and say how far it is from saturating, with the fits (None where points are too few)."""
-    inside = series.compute[series.compute > 0]
-    start = float(series.means[0]) if len(series.compute) else None
+def answer(series: Series, forecast: Forecast | None, reason: str = "") -> Answer:
+    """How far a series is from saturating. Without a forecast (too few points) it cannot tell, for a reason."""
+    inside = series.compute[series.inside]
     base = Answer(
-        curve=name,
+        curve=series.name,
+        metric=series.metric,
+        unit=series.unit,
         verdict="cannot tell",
         probability=None,
         definition=DEFINITION,
-        reason="",
+        reason=reason,
         points=len(series.compute),
-        problems=series.values.shape[1],
+        items=float(np.median(series.size)) if series.counted and len(series.size) else None,
         data_range=(float(inside[0]), float(inside[-1])) if len(inside) else None,
+        regime_from=None,
         extrapolated_to=10 * float(inside[-1]) if len(inside) else None,
-        start=start,
+        start=float(series.y[0]) if len(series.compute) else None,
+        scatter=abs(series.factor) * series.scatter,
     )
-    try:
-        mixture = fit(series, seed=seed)
-    except FitError as error:
-        return replace(base, reason=str(error)), None
-    return replace(base, **_measure(series, mixture)), mixture
+    return base if forecast is None else replace(base, **_measure(series, forecast))
 
 
-def _measure(series: Series, mixture: Mixture) -> dict[str, Any]:
-    last, start = float(series.compute[-1]), float(series.means[0])
-    curves = mixture.predict(last * np.array([1.0, 2.0, 10.0]))
-    now, gain_2x, gain_10x = curves[..., 0], curves[..., 1] - curves[..., 0], curves[..., 2] - curves[..., 0]
-    limit = asymptotes(mixture)
-    rise = limit - start
+def _measure(series: Series, forecast: Forecast) -> dict[str, Any]:
+    last = float(series.compute[-1])
+    paths = forecast.paths(last * np.array([1.0, 2.0, 10.0]))
+    scale = abs(series.factor)
+    limit = forecast.limits()
+    now = paths[:, 0]
+    gain_2x, gain_10x = scale * (now - paths[:, 1]), scale * (now - paths[:, 2])
+    probability = float(np.mean(gain_10x < threshold(series)))
+    verdict = decide(probability)
+    start = float(series.level[0])
+    rise = start - limit
     with np.errstate(divide="ignore", invalid="ignore"):
-        realised = np.where(rise > 1e-3, np.clip((now - start) / rise, 0.0, 1.0), 1.0)
-    asymptote = _estimate(mixture, limit)
+        realised = np.where(np.abs(rise) > 1e-3, np.clip((start - now) / rise, 0.0, 1.0), 1.0)
+    asymptote = _estimate(series.to_y(limit))
     width = (asymptote.hi90 or 0.0) - (asymptote.lo90 or 0.0)
-    saturated = mixture.share(gain_10x < GAIN)
-    verdict = "saturated" if saturated >= CERTAINTY else "cannot tell"
-    verdict = "not saturated" if 1 - saturated >= CERTAINTY else verdict
-    bounded = sum(w for f, w in zip(mixture.fits, mixture.weights, strict=True) if f.curve.asymptote is not None)
+    wide = width >= IDENTIFIED * (float(series.y[-1]) if series.metric == "loss" else 1.0)
+    posterior = forecast.posterior
+    endless = sum(fit.weight for fit in posterior.fits if fit.curve.limit is None)
     return {
         "verdict": verdict,
-        "probability": saturated,
-        "reason": _reason(mixture, verdict, saturated, width, bounded),
-        "now": _estimate(mixture, now),
+        "worsens": float(np.mean(gain_10x < 0)) >= CERTAINTY and float(np.median(gain_10x)) < -threshold(series),
+        "probability": probability,
+        "reason": _reason(series, forecast, verdict, probability, width, wide, endless),
+        "regime_from": float(series.compute[posterior.cut]) if posterior.cut else None,
+        "now": _estimate(series.to_y(now)),
         "asymptote": asymptote,
-        "identified": width < IDENTIFIED and bounded >= CERTAINTY,
-        "headroom": _estimate(mixture, limit - now),
-        "realised": _estimate(mixture, realised),
-        "gain_2x": _estimate(mixture, gain_2x),
-        "gain_10x": _estimate(mixture, gain_10x),
-        "compute_95": _estimate(mixture, _compute_95(mixture, series, limit)),
-        "weights": {f.curve.name: w for f, w in zip(mixture.fits, mixture.weights, strict=True)},
-        "scatter": mixture.scatter,
+        "identified": not wide and endless <= 1 - CERTAINTY,
+        "headroom": _estimate(scale * (now - limit)),
+        "realised": _estimate(realised),
+        "gain_2x": _estimate(gain_2x),
+        "gain_10x": _estimate(gain_10x),
+        "compute_95": _estimate(_compute_95(forecast, limit)),
+        "weights": {fit.curve.name: fit.weight for fit in posterior.fits},
+        "belief": float(forecast.belief(np.log([10.0]))[0]),
+        "settles": options(forecast, threshold(series) / scale, CERTAINTY) if verdict == "cannot tell" else (),
     }
 
 
-def _reason(mixture: Mixture, verdict: str, saturated: float, width: float, bounded: float) -> str:
+def threshold(series: Series) -> float:
+    """The gain that counts as none, in the metric's own units."""
+    return GAIN * (float(series.y[-1]) if series.metric == "loss" else 1.0)
+
+
+def decide(probability: float) -> str:
+    """The verdict by P(D < GAIN)."""
+    if probability >= CERTAINTY:
+        return "saturated"
+    return "not saturated" if 1 - probability >= CERTAINTY else "cannot tell"
+
+
+def _reason(
+    series: Series, forecast: Forecast, verdict: str, probability: float, width: float, wide: bool,
+    endless: float,
+) -> str:  # fmt: skip
     parts = []
     if verdict == "cannot tell":
-        parts.append(f"P(D < {GAIN}) is {saturated:.2f}, between {1 - CERTAINTY:.1f} and {CERTAINTY}")
-    if width >= IDENTIFIED:
+        parts.append(f"P(D < {GAIN}) is {probability:.2f}, between {1 - CERTAINTY:.1f} and {CERTAINTY}")
+    if wide:
         parts.append(f"the asymptote is not identified: its 90% interval spans {width:.2f}")
-    elif bounded < CERTAINTY:
-        parts.append(f"the asymptote is not identified: weight {1 - bounded:.2f} is on forms without one")
-    parts += [f"the {f.curve.name} fit did not converge" for f in mixture.fits if not f.converged]
-    if any(f.held_out_rmse is None for f in mixture.fits):
-        parts.append("too few points to hold any out, so the forms have equal weights")
+    elif endless > 1 - CERTAINTY:
+        parts.append(f"the asymptote is not identified: forms that have none weigh {endless:.2f}")
+    if not series.counted:
+        parts.append("no counts are known, so noise is taken from the points' own scatter")
+    for fit in forecast.posterior.fits:
+        if fit.weight >= 0.05 and not fit.converged:
+            parts.append(f"the {fit.curve.name} fit did not converge")
+        elif fit.weight >= 0.05 and fit.starts_agreeing < 0.3 and fit.curve.name != "log-linear":
+            parts.append(f"few starts of the {fit.curve.name} fit agree ({fit.starts_agreeing:.0%})")
+    if not forecast.posterior.origins:
+        parts.append("too few points to hold any out")
     return "; ".join(parts)
 
 
-def asymptotes(mixture: Mixture) -> NDArray[np.float64]:
-    """[F, R] limit of accuracy; a form without an asymptote ends at 1, or at 0 where it falls."""
-    limits = []
-    for found in mixture.fits:
-        if found.curve.asymptote is None:
-            ends = found.predict(found.last * np.array([1.0, 10.0]))
-            limits.append((ends[:, 1] >= ends[:, 0]).astype(np.float64))
-        else:
-            limits.append(found.curve.asymptote(found.replicates))
-    return np.stack(limits)
-
-
-def _compute_95(mixture: Mixture, series: Series, limit: NDArray) -> NDArray[np.float64]:
-    """[F, R] least compute at which the curve is at 95% of its limit; inf past the furthest decade."""
-    inside = series.compute[series.compute > 0]
+def _compute_95(forecast: Forecast, limit: Floats) -> Floats:
+    """[D] least compute at which a path is at 95% of its limit; inf past the furthest decade."""
+    series = forecast.series
+    inside = series.compute[series.inside]
     grid = 10 ** np.arange(math.log10(inside[0]), math.log10(inside[-1]) + FURTHEST, 0.05)
-    reached = mixture.predict(grid) >= 0.95 * limit[..., None]
+    paths, end = series.to_y(forecast.paths(grid)), series.to_y(limit)[:, None]
+    reached: NDArray[np.bool_] = paths >= SHARE * end if series.factor < 0 else paths <= end / SHARE
     return np.where(reached.any(-1), grid[np.argmax(reached, -1)], math.inf)
 
 
-def _estimate(mixture: Mixture, values: NDArray) -> Estimate:
-    lo, median, hi = (float(q) for q in mixture.quantiles(values, INTERVAL))
+def _estimate(values: Floats) -> Estimate:
+    lo, median, hi = (float(q) for q in np.quantile(values, INTERVAL, method="inverted_cdf"))
     keep = [None if math.isinf(q) else q for q in (median, lo, hi)]
     return Estimate(*keep)
 
@@ -175,17 +208,29 @@ def describe(found: Answer) -> str:
     """The verdict as a sentence."""
     if found.probability is None or found.now is None or found.gain_10x is None:
         return f"{found.curve}: cannot tell ({found.reason})."
-    gain = found.gain_10x
     text = (
         f"{found.curve}: {found.verdict}"
         + (f" (probability {certainty(found)})" if found.verdict != "cannot tell" else "")
-        + f". At {percent(found.now.median)} now; the next 10× of compute is expected to add "
-        f"{points(gain.median)} ({points(gain.lo90)} to {points(gain.hi90)}) points"
+        + (", but it gets worse with compute" if found.worsens else "")
+        + f". At {value(found, found.now.median)} now; the next 10× of compute is expected to "
+        + _gain_words(found)
     )
     if found.identified and found.asymptote is not None:
         limit = found.asymptote
-        return text + f"; asymptote {percent(limit.median)} ({percent(limit.lo90)} to {percent(limit.hi90)})."
+        return text + (
+            f"; asymptote {value(found, limit.median)} ({value(found, limit.lo90)} to {value(found, limit.hi90)})."
+        )
     return text + "; no asymptote is identified."
+
+
+def _gain_words(found: Answer) -> str:
+    gain = found.gain_10x
+    assert gain is not None
+    numbers = f"{points(gain.median)} ({points(gain.lo90)} to {points(gain.hi90)})"
+    if found.metric == "loss":
+        numbers = f"{-(gain.median or 0):+.3g} ({-(gain.hi90 or 0):+.3g} to {-(gain.lo90 or 0):+.3g})"
+        return f"change the loss by {numbers}"
+    return f"{'add' if found.metric == 'accuracy' else 'take off'} {numbers} points"
 
 
 def certainty(found: Answer) -> str:
@@ -196,9 +241,21 @@ def certainty(found: Answer) -> str:
     return "> 0.99" if chance > 0.99 else f"{chance:.2f}"
 
 
+def value(found: Answer, y: float | None) -> str:
+    """A value of the curve: percent, or a loss as it is."""
+    if found.metric == "loss":
+        return "beyond" if y is None else f"{y:.3g}"
+    return percent(y)
+
+
 def percent(value: float | None) -> str:
     return "beyond" if value is None else f"{100 * value:.1f}%"
 
 
 def points(value: float | None) -> str:
     return "beyond" if value is None else f"{100 * value:+.1f}"
+
+
+def flops(compute: float) -> str:
+    """1.6e12: in charts as in code, because few fonts have every superscript."""
+    return "0" if compute <= 0 else f"{compute:.1e}".replace("e+", "e").replace("e0", "e")

@@ -1,4 +1,4 @@
-"""The front door: `scaling run|train|evaluate|fit|report|plan|check|export|config`, one thin command each.
+"""The front door: `scaling run|train|evaluate|fit|…`, one thin command each.
 
 A command imports its package when it is called, so that `scaling --help` answers at once. Exit codes: 0 done,
 1 failed (the reason stands in status.json), 2 bad input (one line a problem), 75 stopped by a signal and
@@ -27,6 +27,7 @@ PresetOrFile = Annotated[
     Positional[str | None], arg(metavar="[CONFIG]", help="A preset (tiny, demo, hour, pod) or a YAML file.")
 ]
 RunDirectory = Annotated[Positional[Path], arg(metavar="DIR", help="A run's directory.")]
+Column = Annotated[str | None, arg(metavar="COLUMN")]
 Overrides = Annotated[
     UseAppendAction[tuple[str, ...]],
     arg(name="set", metavar="A.B=C", help="Set a field of the config; --a.b=c does the same."),
@@ -125,18 +126,71 @@ def evaluate(
     return _finish(dir, state, json, next=f"scaling fit {dir}; scaling report {dir}")
 
 
-def fit(dir: RunDirectory, *, json: Json = False) -> int:
-    """Print what each curve says: the verdict, the gain from ten times the compute, the asymptote."""
-    from scaling import resolve, stages
+def fit(
+    paths: Annotated[
+        Positional[tuple[str, ...]],
+        arg(metavar="PATH …", help="Runs, folders of runs, tables (CSV, TSV, Parquet, JSONL), or W&B runs."),
+    ] = (),
+    *,
+    x: Column = None,
+    y: Column = None,
+    predict: Annotated[
+        Path | None, arg(metavar="OUT.csv", help="Forecast the rows whose split is holdout, and --at.")
+    ] = None,
+    at: Annotated[tuple[float, ...], arg(metavar="COMPUTE", help="Forecast every curve there.")] = (),
+    plot: Annotated[Path | None, arg(metavar="FOLDER", help="Draw the curves: PNG and HTML.")] = None,
+    json: Json = False,
+) -> int:
+    """Say how far curves are from saturating: verdict, asymptote, gain from ten times the compute.
 
-    resolve.open_run(dir)
-    facts = stages.fit(dir)
+    A table has columns compute and one of accuracy, error, loss; optional n, successes, curve, seed, problem,
+    split, source. --x names another column than compute; --y is accuracy, error, loss or COLUMN:METRIC.
+    """
+    from scaling import stages
+
+    stages.prepare_jax()
+    from analysis import answers
+
+    facts = answers.answer(paths, x, y, answers.Wanted(predict, at, plot))
     if json:
         _print_json(facts)
-    else:
-        from analysis.report import format_answer
+        return DONE
+    print("\n".join(facts["notes"]), end="\n" * bool(facts["notes"]), file=sys.stderr)
+    print(answers.text(facts))
+    print("\n".join(facts["files"]), end="\n" * bool(facts["files"]))
+    return DONE
 
-        print(format_answer(facts))
+
+def backtest(
+    paths: Annotated[Positional[tuple[str, ...]], arg(metavar="TABLE …", help="Tables of curves.")] = (),
+    *,
+    x: Column = None,
+    y: Column = None,
+    alone: Annotated[bool, arg(help="Ours alone, without the peers.")] = False,
+    out: Annotated[Path | None, arg(aliases=("-o",), metavar="FILE.csv", help="A row a curve and method.")] = None,
+    json: Json = False,
+) -> int:
+    """Hide every curve's continuation, forecast it, and print how good the forecasts and intervals are.
+
+    A table's own split is used where it has one, else the last 1/2, 3/4 and 9/10 of the compute are hidden.
+    """
+    from scaling import stages
+
+    stages.prepare_jax()
+    from analysis import backtest as backtests
+    from analysis import load
+
+    frame, notes = load.gather(paths, x, y)
+    say = (lambda text: None) if json else (lambda text: print(text, file=sys.stderr))
+    for note in notes:
+        say(str(note))
+    found = backtests.backtest(frame, not alone, say)
+    if out is not None:
+        found.scores.write_csv(out)
+    if json:
+        _print_json({"cells": found.table.to_dicts(), "overall": found.overall.to_dicts()})
+    else:
+        print(backtests.text(found))
     return DONE
 
 
@@ -233,6 +287,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "evaluate": evaluate,
     "fit": fit,
+    "backtest": backtest,
     "report": report,
     "plan": plan,
     "check": check,

@@ -74,15 +74,6 @@ def evaluate(
     return state
 
 
-def fit(path: Path) -> dict[str, Any]:
-    """Fit a run's curves; the facts that `analysis.report.format_answer` puts into words."""
-    prepare_jax()
-    from analysis.report import fit_run
-
-    with _stage_unless_training(path, "fit"):
-        return fit_run(path)
-
-
 def report(path: Path) -> dict[str, Any]:
     """Fit, draw, write the report; its facts."""
     prepare_jax()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("scaling", "analysis", "sweeps")
+PACKAGES = ("scaling", "analysis", "sweeps", "benchmarks")
 FRONT_DOOR = {"scaling.cli", "scaling.stages"}
 """The only ones of scaling that may open the other two houses, and only when called."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import beta
 
-from analysis.fit import Series
+from analysis.series import Series, from_values
 
 COMPUTE = 10 ** np.linspace(10, 12.4, 13)
 
@@ -28,10 +28,12 @@ def draw(
     scatter: float = 0.0,
     zero: bool = True,
     seed: int = 0,
+    name: str = "curve",
 ) -> Series:
     rng = np.random.default_rng(seed)
     ease = rng.uniform(size=problems)
     compute = np.concatenate([[0.0] if zero else [], compute])
     levels = np.clip([truth(c) for c in compute] + scatter * rng.standard_normal(len(compute)), 0.01, 0.99)
     chances = [beta.ppf(ease, 1.5 * level, 1.5 * (1 - level)) for level in levels]
-    return Series(compute, rng.binomial(samples, chances) / samples, np.full(len(compute), float(samples)))
+    draws = np.full(len(compute), float(samples))
+    return from_values(compute, rng.binomial(samples, chances) / samples, draws, name=name)

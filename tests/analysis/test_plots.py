@@ -32,8 +32,9 @@ def test_the_state_before_rl_stands_left_of_the_first_point(saturated_study):
 
 
 def test_an_asymptote_is_drawn_only_where_it_is_identified(saturated_study, straight_study):
-    assert "asymptote, 90%" in json.dumps(plots.panels(saturated_study).to_dict())
-    assert "asymptote, 90%" not in json.dumps(plots.panels(straight_study).to_dict())
+    assert saturated_study.curve("rl").answer.identified and not straight_study.curve("rl").answer.identified
+    assert "asymptote\\n" in json.dumps(plots.panels(saturated_study).to_dict())
+    assert "asymptote\\n" not in json.dumps(plots.panels(straight_study).to_dict())
 
 
 def test_the_verdict_is_in_the_title(saturated_study):

@@ -2,12 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from synthetic_runs import straight, write_run
 
-from analysis.report import fit_run, format_answer, write_report
+from analysis.curves import CURVES
+from analysis.page import _options
+from analysis.report import _rows, fit_run, format_answer, write_report
+from analysis.study import study
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +23,8 @@ def written(tmp_path_factory) -> tuple[Path, dict]:
 
 def test_every_file_is_written_and_named(written):
     path, facts = written
-    names = {"report.html", "panels.png", "heatmap.png", "compute.png", "time.png", "answer.json"}
+    names = {"report.html", "answer.json"}
+    names |= {f"{name}.png" for name in ("panels", "heatmap", "frontier", "compute", "time")}
     assert {Path(file).name for file in facts["files"]} == names
     assert all(Path(file).stat().st_size > 1000 for file in facts["files"])
     assert (path / "panels.png").read_bytes().startswith(b"\x89PNG")
@@ -32,7 +37,7 @@ def test_the_page_needs_nothing_else_and_stays_small(written):
     outside_of_scripts = re.sub(r"(<script>).*?</script>", r"\1", page, flags=re.DOTALL)
     assert outside_of_scripts.count("<script") == 2
     assert not re.search(r"\b(src|href|url)\s*[=(]|@import", outside_of_scripts)
-    assert page.count("vegaEmbed('#") == 4
+    assert page.count("vegaEmbed('#") == 5
 
 
 def test_what_comes_from_outside_is_escaped(written):
@@ -50,6 +55,10 @@ def test_the_page_says_how_it_came_about(written):
         "Assumed",
         "jax 0.10.2",
         "not by its result",
+        "guarded view",
+        "Intervals past the data are calibrated",
+        "Log-evidence",
+        "no bound",
     ):
         assert words in page
 
@@ -69,7 +78,9 @@ def test_the_answer_is_plain_json_and_reads_as_text(written):
     stored = json.loads((path / "answer.json").read_text())
     assert stored["verdict"] == facts["verdict"] and len(stored["answers"]) == 4
     rl = stored["answers"][0]
-    assert rl["data_range"] == [1e10, pytest.approx(10**12.5)] and rl["fits"][1]["form"] == "sigmoid"
+    assert rl["data_range"] == [1e10, pytest.approx(10**12.5)]
+    assert [f["form"] for f in rl["fits"]] == [curve.name for curve in CURVES]
+    assert all(rl["weights"][f["form"]] == f["weight"] for f in rl["fits"])
     text = format_answer(fit_run(path))
     assert "gain from the next 10×" in text and "extrapolated to" in text and rl["definition"] in text
 
@@ -81,8 +92,36 @@ def test_a_run_too_short_to_fit_still_gets_its_report(tmp_path):
     facts = write_report(run.path)
     assert "cannot tell (2 points with compute; a fit needs 4)" in facts["verdict"]
     assert all(Path(file).exists() for file in facts["files"])
+    page = (run.path / "report.html").read_text()
+    assert "No surface of train × test compute was fitted: 6 points; a surface needs 8." in page
+    assert "Nothing is said of more samples than were drawn: 2 of 6 problems are too few" in page
+    assert not (run.path / "frontier.png").exists()
 
 
 def test_a_run_stopped_in_its_warm_start_still_gets_its_report(tmp_path):
     run = write_run(tmp_path / "warm", straight, rl=(), problems=6, budgets=(0, 4), samples=(1, 2))
     assert "0 points with compute" in write_report(run.path)["verdict"]
+
+
+def test_what_the_page_says_of_train_and_test_compute_and_of_more_samples_is_in_the_answer(written):
+    stored = json.loads((written[0] / "answer.json").read_text())
+    page = (written[0] / "report.html").read_text()
+    traded, sampled = stored["train_test"], stored["more_samples"]
+    assert traded["points"] == 7 * 5 and 0 <= traded["misfit"] < 0.1
+    assert f"points lie {100 * traded['misfit']:.1f} points" in page
+    assert traded["rate"] is None or f"worth {traded['rate']['median']:.3g}×" in page
+    assert traded["rate"] is not None or traded["reason"] in page
+    assert sampled["drawn"] == 32 and list(sampled["pass"]["at"]) == ["32", "128", "2048"]
+    more = [sampled["pass"]["at"][k]["median"] for k in ("32", "128", "2048")]
+    assert more == sorted(more) and more[-1] <= sampled["pass"]["limit"]["hi90"] + 1e-9
+    assert f"{100 * more[-1]:.1f}% (" in page and "32 (drawn)" in page
+
+
+def test_a_regime_left_out_and_what_would_settle_it_are_said(written):
+    curve = study(written[0]).curve("rl")
+    cut = replace(curve.forecast, posterior=replace(curve.forecast.posterior, cut=3, cut_evidence=4.25))
+    answer = replace(curve.answer, regime_from=3e10)
+    rows = dict(_rows(replace(curve, forecast=cut, answer=answer)))
+    assert rows["earlier regime"] == "3 points before 3.0e10 FLOPs are left out; log-evidence gained 4.2"
+    said = _options([{"curve": "a<b", "options": ["more <problems>", "seeds"]}, {"curve": "c", "options": []}])
+    assert "a&lt;b: more &lt;problems&gt;; seeds." in said and "<li>c" not in said

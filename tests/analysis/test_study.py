@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from synthetic_runs import straight, write_run
 
-from analysis.study import headline_budget, study
+from analysis.load import headline_budget
+from analysis.study import study
 from scaling.records import RecordError
 
 
@@ -28,6 +29,13 @@ def test_curves_hold_the_axes_they_name(saturated_study):
 def test_verdicts_on_runs_with_a_known_truth(saturated_study, straight_study):
     assert saturated_study.curve("rl").answer.verdict == "saturated"
     assert straight_study.curve("rl").answer.verdict == "not saturated"
+
+
+def test_a_curve_keeps_its_series_forecast_and_answer(saturated_study):
+    for curve in saturated_study.curves:
+        assert curve.forecast is not None and curve.forecast.series is curve.series
+        assert curve.answer.curve == curve.series.name and curve.answer.points == len(curve.series.compute)
+        assert curve.series.values.shape == (len(curve.series.compute), 300)
 
 
 def test_a_run_with_little_information_cannot_tell(tmp_path):

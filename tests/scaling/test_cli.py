@@ -40,7 +40,8 @@ def test_the_front_door_opens_without_the_heavy_packages(module):
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "train", "evaluate", "fit", "report", "plan", "check", "export", "config"]
+    "command",
+    ["run", "train", "evaluate", "fit", "backtest", "report", "plan", "check", "export", "config"],
 )
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -66,6 +67,9 @@ def test_every_command_explains_itself(command, capsys):
         (["export", "no/such", "-o", "points.csv"], ["no/such: neither a run directory"]),
         (["export", "no/such", "-o", "points.xls"], ["--out = points.xls: must end in .csv or .parquet"]),
         (["export", "-o", "points.csv"], ["DIR: at least one"]),
+        (["fit"], ["PATH: at least one"]),
+        (["fit", "no/such"], ["no/such: neither a run directory"]),
+        (["backtest", "no/such.csv", "nor.jsonl"], ["no/such.csv: ", "nor.jsonl: "]),
     ],
 )
 def test_bad_input_is_a_line_for_each_problem_and_exit_2(argv, lines, capsys):

@@ -1,0 +1,206 @@
+"""Answers as data and as text: what `scaling fit` prints and writes.
+
+The JSON object of `scaling fit --json` (and of a run's answer.json) has
+
+    verdict      the sentences of all curves
+    definition   what saturated, not saturated and cannot tell mean
+    calibration  {reaches, factors, command, inputs}: what widths past the data are multiplied by, and its origin
+    notes        lines about the input, an empty list where there is nothing to say
+    files        what was written
+    predictions  with --at: a row a curve and compute, quantiles of its level
+    curves       one object a curve: source; every field of `analysis.saturation.Answer` (an estimate is
+                 {median, lo90, hi90}, null where it lies beyond what is named); sentence; table, a list of
+                 [name, text]; fits, one object a form: form, formula, reference, parameters, weight, evidence,
+                 skill, converged, starts_agreeing
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from analysis import calibration, load
+from analysis.fit import CurveFit, Fit, fit, predictions
+from analysis.posterior import FormFit
+from analysis.saturation import DEFINITION, Answer, Estimate, describe, flops, percent, points, value
+from analysis.settle import ENOUGH
+from analysis.table import TableError
+
+PREDICTED = ("curve", "compute", "median", "lo50", "hi50", "lo90", "hi90", "source", "interval")
+"""Columns of --predict: quantiles in the table's own metric, and what they are of: observed values or levels."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be made besides the answers."""
+
+    predict: Path | None = None
+    """A CSV of forecasts for the holdout rows, and for `at`."""
+    at: tuple[float, ...] = ()
+    """Computes at which every curve is forecast."""
+    plot: Path | None = None
+    """A folder for curves.png and curves.html."""
+
+
+def answer(paths: Sequence[str | Path], x: str | None, y: str | None, wanted: Wanted) -> dict[str, Any]:
+    """Load, fit, answer, write what is wanted: the facts, with `files` and, for `at`, `predictions`.
+
+    Raises TableError where an input or what is wanted of it cannot be had; nothing is written then.
+    """
+    frame, notes = load.gather(paths, x, y)
+    hidden = frame.filter(split="holdout")
+    wrong = _unusable(wanted, not hidden.is_empty())
+    if wrong:
+        raise TableError(wrong)
+    found = fit(frame)
+    out = facts(found, [str(note) for note in notes])
+    files: list[str] = []
+    forecasts = []
+    if not hidden.is_empty():
+        forecasts.append(predictions(found, frame))
+    if wanted.at:
+        made = found.predict(wanted.at).with_columns(interval=pl.lit("level"))
+        forecasts.append(made)
+        out["predictions"] = made.to_dicts()
+    if wanted.predict is not None:
+        pl.concat(forecasts).select(PREDICTED).write_csv(wanted.predict)
+        files.append(str(wanted.predict))
+    if wanted.plot is not None:
+        from analysis.curve_plot import plot_curves, save
+
+        wanted.plot.mkdir(parents=True, exist_ok=True)
+        chart = plot_curves(found)
+        for name in ("curves.png", "curves.html"):
+            save(chart, wanted.plot / name)
+            files.append(str(wanted.plot / name))
+    return out | {"files": files}
+
+
+def _unusable(wanted: Wanted, hidden: bool) -> list[str]:
+    wrong = [f"--at = {at}: must be a compute above 0" for at in wanted.at if not 0 < at < float("inf")]
+    if wanted.predict is not None:
+        if not hidden and not wanted.at:
+            wrong.append("--predict: needs rows whose split is holdout, or computes by --at")
+        if wanted.predict.suffix != ".csv":
+            wrong.append(f"--predict = {wanted.predict}: must end in .csv")
+        if not wanted.predict.resolve().parent.is_dir():
+            wrong.append(f"--predict = {wanted.predict}: the folder {wanted.predict.resolve().parent} must exist")
+    if wanted.plot is not None and wanted.plot.exists() and not wanted.plot.is_dir():
+        wrong.append(f"--plot = {wanted.plot}: must be a folder")
+    return wrong
+
+
+def facts(found: Fit, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """A fit as plain data; the module's docstring is its schema."""
+    curves = [curve(one) for one in found.curves]
+    return {
+        "verdict": " ".join(one["sentence"] for one in curves),
+        "definition": DEFINITION,
+        "calibration": calibration_facts(),
+        "notes": list(notes),
+        "curves": curves,
+    }
+
+
+def curve(found: CurveFit) -> dict[str, Any]:
+    """One curve as plain data."""
+    fits = [] if found.forecast is None else [form(one) for one in found.forecast.posterior.fits]
+    return {
+        "source": found.series.source,
+        **found.answer.as_dict(),
+        "sentence": describe(found.answer),
+        "table": rows(found.answer),
+        "fits": fits,
+    }
+
+
+def form(found: FormFit) -> dict[str, Any]:
+    return {
+        "form": found.curve.name,
+        "formula": found.curve.formula,
+        "reference": found.curve.reference,
+        "parameters": found.parameters,
+        "weight": found.weight,
+        "evidence": found.evidence,
+        "skill": found.skill,
+        "converged": found.converged,
+        "starts_agreeing": found.starts_agreeing,
+    }
+
+
+def calibration_facts() -> dict[str, Any]:
+    """The factors in use and what they were learned from."""
+    known = json.loads(calibration.FILE.read_text())
+    return {name: known[name] for name in ("reaches", "factors", "command", "inputs")}
+
+
+def rows(found: Answer) -> list[tuple[str, str]]:
+    """The numbers of an answer, with what they rest on, as (name, text)."""
+    out = []
+    unit = "" if found.unit == "compute" else f" {found.unit}"
+    if found.data_range is not None:
+        low, high = map(flops, found.data_range)
+        items = "no counts" if found.items is None else f"worth {found.items:.0f} items each"
+        out.append(("data", f"{found.points} points, {items}, {low} to {high}{unit}"))
+    if found.now is None or found.extrapolated_to is None:
+        return out
+    if found.regime_from is not None:
+        out.append(("fitted from", f"{flops(found.regime_from)}{unit}; points before it are of another regime"))
+    gain = points if found.metric != "loss" else _signed
+    out.append((f"{found.metric} at the last point", interval(found.now, lambda y: value(found, y))))
+    out.append(("gain from the next 2×", interval(found.gain_2x, gain)))
+    out.append(("gain from the next 10×", interval(found.gain_10x, gain)))
+    out.append(("  extrapolated to", f"{flops(found.extrapolated_to)}{unit}"))
+    out.append(("P(gain of 10× < .02)", f"{found.probability:.2f}"))
+    asymptote = interval(found.asymptote, lambda y: value(found, y))
+    out.append(("asymptote", asymptote if found.identified else f"not identified: {asymptote}"))
+    out.append(("headroom", interval(found.headroom, gain)))
+    out.append(("share of the gain realised", interval(found.realised, percent)))
+    out.append(("compute to 95% of asymptote", interval(found.compute_95, _compute)))
+    out.append(("weight of each form", ", ".join(f"{name} {w:.2f}" for name, w in (found.weights or {}).items())))
+    out.append(("paths that believe the forms", f"{found.belief:.0%} at 10×"))
+    settling = [option for option in found.settles if option.settles >= ENOUGH]
+    out += [("would settle it", str(option)) for option in settling]
+    if found.settles and not settling:
+        best = max(found.settles, key=lambda option: option.settles)
+        out.append(("nothing tried would settle it", f"most: {best}"))
+    return out
+
+
+def text(found: dict[str, Any]) -> str:
+    """`facts` for a terminal."""
+    lines = []
+    for one in found["curves"]:
+        title = one["curve"] if one["source"] is None else f"{one['source']}, {one['curve']}"
+        lines += [f"{title}: {one['verdict']}", f"    {one['sentence']}"]
+        lines += [f"    {name:<30}{shown}" for name, shown in one["table"]]
+        if one["reason"]:
+            lines.append(f"    {one['reason']}")
+        lines.append("")
+    for row in found.get("predictions", ()):
+        name, at = row["curve"], flops(row["compute"])
+        ends = " to ".join(f"{row[end]:.4g}" for end in ("lo90", "hi90"))
+        lines.append(f"{name} at {at}: {row['median']:.4g} (90%: {ends})")
+    if "predictions" in found:
+        lines.append("")
+    return "\n".join([*lines, found["definition"]])
+
+
+def interval(estimate: Estimate | None, show: Any) -> str:
+    """Median and 90% interval of an estimate, each as `show` writes it."""
+    if estimate is None:
+        return ""
+    return f"{show(estimate.median)} ({show(estimate.lo90)} to {show(estimate.hi90)})"
+
+
+def _signed(gain: float | None) -> str:
+    return "beyond" if gain is None else f"{gain:+.3g}"
+
+
+def _compute(compute: float | None) -> str:
+    return "beyond" if compute is None else flops(compute)
