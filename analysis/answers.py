@@ -11,12 +11,13 @@ The JSON object of `scaling fit --json` (and of a run's answer.json) has
     curves       one object a curve: source; every field of `analysis.saturation.Answer` (an estimate is
                  {median, lo90, hi90}, null where it lies beyond what is named); sentence; table, a list of
                  [name, text]; fits, one object a form: form, formula, reference, parameters, weight, evidence,
-                 skill, converged, starts_agreeing
+                 skill, converged, starts_agreeing, replicates
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,9 @@ import polars as pl
 from analysis import calibration, load
 from analysis.fit import CurveFit, Fit, fit, predictions
 from analysis.posterior import FormFit
-from analysis.saturation import DEFINITION, Answer, Estimate, describe, flops, percent, points, value
-from analysis.settle import ENOUGH
+from analysis.saturation import DEFINITION
 from analysis.table import TableError
+from analysis.words import describe, flops, rows
 
 PREDICTED = ("curve", "compute", "median", "lo50", "hi50", "lo90", "hi90", "source", "interval")
 """Columns of --predict: quantiles in the table's own metric, and what they are of: observed values or levels."""
@@ -109,13 +110,13 @@ def facts(found: Fit, notes: Sequence[str] = ()) -> dict[str, Any]:
 
 def curve(found: CurveFit) -> dict[str, Any]:
     """One curve as plain data."""
-    fits = [] if found.forecast is None else [form(one) for one in found.forecast.posterior.fits]
+    posterior = None if found.forecast is None else found.forecast.posterior
     return {
         "source": found.series.source,
         **found.answer.as_dict(),
         "sentence": describe(found.answer),
-        "table": rows(found.answer),
-        "fits": fits,
+        "table": rows(found.answer, posterior),
+        "fits": [] if posterior is None else [form(one) for one in posterior.fits],
     }
 
 
@@ -124,12 +125,13 @@ def form(found: FormFit) -> dict[str, Any]:
         "form": found.curve.name,
         "formula": found.curve.formula,
         "reference": found.curve.reference,
-        "parameters": found.parameters,
+        "parameters": {name: value if math.isfinite(value) else None for name, value in found.parameters.items()},
         "weight": found.weight,
         "evidence": found.evidence,
         "skill": found.skill,
         "converged": found.converged,
         "starts_agreeing": found.starts_agreeing,
+        "replicates": len(found.replicates),
     }
 
 
@@ -137,39 +139,6 @@ def calibration_facts() -> dict[str, Any]:
     """The factors in use and what they were learned from."""
     known = json.loads(calibration.FILE.read_text())
     return {name: known[name] for name in ("reaches", "factors", "command", "inputs")}
-
-
-def rows(found: Answer) -> list[tuple[str, str]]:
-    """The numbers of an answer, with what they rest on, as (name, text)."""
-    out = []
-    unit = "" if found.unit == "compute" else f" {found.unit}"
-    if found.data_range is not None:
-        low, high = map(flops, found.data_range)
-        items = "no counts" if found.items is None else f"worth {found.items:.0f} items each"
-        out.append(("data", f"{found.points} points, {items}, {low} to {high}{unit}"))
-    if found.now is None or found.extrapolated_to is None:
-        return out
-    if found.regime_from is not None:
-        out.append(("fitted from", f"{flops(found.regime_from)}{unit}; points before it are of another regime"))
-    gain = points if found.metric != "loss" else _signed
-    out.append((f"{found.metric} at the last point", interval(found.now, lambda y: value(found, y))))
-    out.append(("gain from the next 2×", interval(found.gain_2x, gain)))
-    out.append(("gain from the next 10×", interval(found.gain_10x, gain)))
-    out.append(("  extrapolated to", f"{flops(found.extrapolated_to)}{unit}"))
-    out.append(("P(gain of 10× < .02)", f"{found.probability:.2f}"))
-    asymptote = interval(found.asymptote, lambda y: value(found, y))
-    out.append(("asymptote", asymptote if found.identified else f"not identified: {asymptote}"))
-    out.append(("headroom", interval(found.headroom, gain)))
-    out.append(("share of the gain realised", interval(found.realised, percent)))
-    out.append(("compute to 95% of asymptote", interval(found.compute_95, _compute)))
-    out.append(("weight of each form", ", ".join(f"{name} {w:.2f}" for name, w in (found.weights or {}).items())))
-    out.append(("paths that believe the forms", f"{found.belief:.0%} at 10×"))
-    settling = [option for option in found.settles if option.settles >= ENOUGH]
-    out += [("would settle it", str(option)) for option in settling]
-    if found.settles and not settling:
-        best = max(found.settles, key=lambda option: option.settles)
-        out.append(("nothing tried would settle it", f"most: {best}"))
-    return out
 
 
 def text(found: dict[str, Any]) -> str:
@@ -189,18 +158,3 @@ def text(found: dict[str, Any]) -> str:
     if "predictions" in found:
         lines.append("")
     return "\n".join([*lines, found["definition"]])
-
-
-def interval(estimate: Estimate | None, show: Any) -> str:
-    """Median and 90% interval of an estimate, each as `show` writes it."""
-    if estimate is None:
-        return ""
-    return f"{show(estimate.median)} ({show(estimate.lo90)} to {show(estimate.hi90)})"
-
-
-def _signed(gain: float | None) -> str:
-    return "beyond" if gain is None else f"{gain:+.3g}"
-
-
-def _compute(compute: float | None) -> str:
-    return "beyond" if compute is None else flops(compute)

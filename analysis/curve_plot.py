@@ -19,7 +19,8 @@ from analysis.drawing import BLUE, GREY, VERMILION, Chart, Y, log_axis, powers, 
 from analysis.estimators import wilson
 from analysis.fit import NAMES, CurveFit, Fit, quantiles
 from analysis.forecast import Forecast
-from analysis.saturation import Answer, Estimate, certainty, value
+from analysis.saturation import Answer, Estimate
+from analysis.words import certainty, value
 
 __all__ = ["band_table", "bands", "limit", "plot_curve", "plot_curves", "save", "verdict"]
 

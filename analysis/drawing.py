@@ -28,11 +28,6 @@ PLAIN = 0, 5
 """Exponents of ten between which a number is written out."""
 
 
-def flops(value: float) -> str:
-    """1.6e12: in charts as in code, because few fonts have every superscript."""
-    return "0" if value <= 0 else f"{value:.1e}".replace("e+", "e").replace("e0", "e")
-
-
 def log_axis(title: str, low: float, high: float, first: float) -> alt.X:
     """An axis of log10 values, with ticks at powers of ten and their multiples from the first point on.
 

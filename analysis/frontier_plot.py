@@ -9,9 +9,10 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from analysis.drawing import Chart, flops, styled
+from analysis.drawing import Chart, styled
 from analysis.frontier import Exchange, exchange_rate
 from analysis.surface import REACH, Points, Surface
+from analysis.words import flops
 
 CELLS = 56
 """Cells of the map along each axis."""

@@ -14,12 +14,12 @@ from analysis import calibration
 from analysis.beyond import MoreSamples, TrainTest
 from analysis.calibration import Calibration
 from analysis.curves import Floats
-from analysis.drawing import flops
 from analysis.frontier_plot import headline
 from analysis.posterior import REPLICATES
-from analysis.saturation import DEFINITION, describe, percent
+from analysis.saturation import DEFINITION
 from analysis.study import Study
 from analysis.surface import FORMS
+from analysis.words import describe, flops, percent
 
 QUESTION = "How far is this run from saturating, in the compute that trains it and in the compute it answers with?"
 ASSUMPTIONS = (
@@ -62,7 +62,7 @@ def page(
     found: Study, facts: Mapping[str, Any], specs: Mapping[str, Any], traded: TrainTest | str,
     sampled: MoreSamples | str, command: str | None,
 ) -> str:  # fmt: skip
-    """The whole page. facts: `analysis.report.fit_run`; specs: a Vega-Lite chart for every name in it."""
+    """The whole page. facts: what answer.json holds; specs: a Vega-Lite chart for every name in it."""
     environment = found.run.environment()
     latest = [environment, *environment.get("later", [])][-1]
     headline = [describe(found.curve(key).answer) for key in ("rl", "budget", "votes")]
@@ -93,7 +93,6 @@ of samples.</p>
 <div class="wide">{_answers_table(facts["answers"])}</div>
 <p class="note">Median and 90% interval; gains and headroom in points of accuracy. {_safe(DEFINITION)}</p>
 {_reasons(facts["answers"])}
-{_options(facts["answers"])}
 <h2>Checkpoints</h2>
 <div class="wide">{_checkpoint_table(found)}</div>
 <h2>Before and after RL</h2>
@@ -151,13 +150,6 @@ def _answers_table(answers: Sequence[Mapping[str, Any]]) -> str:
 def _reasons(answers: Sequence[Mapping[str, Any]]) -> str:
     items = [f"<li>{_safe(a['curve'])}: {_safe(a['reason'])}.</li>" for a in answers if a["reason"]]
     return f"<ul class='note'>{''.join(items)}</ul>" if items else ""
-
-
-def _options(answers: Sequence[Mapping[str, Any]]) -> str:
-    items = [f"<li>{_safe(a['curve'])}: {_safe('; '.join(a['options']))}.</li>" for a in answers if a["options"]]
-    if not items:
-        return ""
-    return f"<p class='note'>What would settle what cannot be told:</p><ul class='note'>{''.join(items)}</ul>"
 
 
 def _train_test(traded: TrainTest | str) -> str:

@@ -10,11 +10,10 @@ import altair as alt
 import polars as pl
 
 from analysis.curve_plot import band_table, bands, forecast_words, limit, verdict
-from analysis.drawing import BLUE, GREEN, VERMILION, Chart, Y, flops, log_axis, powers, styled, zero_label
+from analysis.drawing import BLUE, GREEN, VERMILION, Chart, Y, log_axis, powers, styled, zero_label
 from analysis.saturation import Answer
 from analysis.study import Study
-
-__all__ = ["bars", "flops", "heatmap", "panels", "styled"]
+from analysis.words import flops
 
 BEFORE = "before RL"
 START_GAP = 0.45

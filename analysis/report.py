@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis import plots
+from analysis import answers, plots
 from analysis.beyond import MoreSamples, TrainTest, more_samples, train_test
-from analysis.drawing import Chart, flops, save
+from analysis.drawing import Chart, save
 from analysis.frontier_plot import plot_frontier
 from analysis.load import evaluation_seconds
 from analysis.page import page
-from analysis.posterior import FormFit, Posterior
-from analysis.saturation import DEFINITION, Answer, Estimate, describe, percent, points, value
-from analysis.study import Study, StudyCurve, study
+from analysis.saturation import DEFINITION
+from analysis.study import Study, study
+from analysis.words import describe, flops
 from scaling.records import replace
 
 PHASES = {
@@ -32,11 +32,6 @@ TIMES = PHASES | {
     "evaluate": "evaluation",
     "other": "other",
 }
-
-
-def fit_run(run_dir: str | Path) -> dict[str, Any]:
-    """Every curve of a run with its answer and its fits, as plain data; also what answer.json holds."""
-    return _answer(study(run_dir))
 
 
 def write_report(run_dir: str | Path, command: str | None = None) -> dict[str, Any]:
@@ -80,27 +75,7 @@ def _section(found: TrainTest | MoreSamples | str) -> dict[str, Any]:
     return {"reason": found} if isinstance(found, str) else found.as_dict()
 
 
-def format_answer(facts: Mapping[str, Any]) -> str:
-    """The answers of `fit_run` as text for a terminal."""
-    lines = [facts["verdict"], ""]
-    for found in facts["answers"]:
-        lines.append(f"{found['curve']}: {found['verdict']}")
-        lines += [f"    {name:<28}{value}" for name, value in found["table"]]
-        if found["reason"]:
-            lines.append(f"    {found['reason']}")
-        lines += [f"    {option}" for option in found["options"]]
-        lines.append("")
-    return "\n".join([*lines, facts["definition"]])
-
-
 def _answer(found: Study) -> dict[str, Any]:
-    answers = [
-        curve.answer.as_dict()
-        | {"sentence": describe(curve.answer), "table": _rows(curve)}
-        | {"options": [str(option) for option in curve.answer.settles]}
-        | {"fits": [_fit(f) for f in curve.forecast.posterior.fits] if curve.forecast else []}
-        for curve in found.curves
-    ]
     rl, longer, voted = (found.curve(key).answer for key in ("rl", "budget", "votes"))
     verdict = " ".join(describe(answer) for answer in (rl, longer, voted))
     return {
@@ -111,7 +86,7 @@ def _answer(found: Study) -> dict[str, Any]:
         "votes_budget": found.votes,
         "definition": DEFINITION,
         "numbers": _numbers(found),
-        "answers": answers,
+        "answers": [answers.curve(curve) for curve in found.curves],
     }
 
 
@@ -138,72 +113,6 @@ def _numbers(found: Study) -> dict[str, Any]:
 def _decades(compute: Any) -> float:
     inside = [float(c) for c in compute if c > 0]
     return math.log10(max(inside) / min(inside)) if inside else 0.0
-
-
-def _fit(found: FormFit) -> dict[str, Any]:
-    return {
-        "form": found.curve.name,
-        "formula": found.curve.formula,
-        "reference": found.curve.reference,
-        "parameters": {name: value if math.isfinite(value) else None for name, value in found.parameters.items()},
-        "weight": found.weight,
-        "evidence": found.evidence,
-        "skill": found.skill,
-        "converged": found.converged,
-        "starts_agreeing": found.starts_agreeing,
-        "replicates": len(found.replicates),
-    }
-
-
-def _rows(curve: StudyCurve) -> list[tuple[str, str]]:
-    """The numbers of an answer, with what they rest on, as (name, text)."""
-    found, rows = curve.answer, []
-    if found.data_range is not None:
-        low, high = map(flops, found.data_range)
-        items = "" if found.items is None else f" worth {found.items:.0f} flips of a coin each"
-        rows.append(("data", f"{found.points} points{items}, {low} to {high} FLOPs"))
-    if curve.forecast is None or found.gain_2x is None or found.extrapolated_to is None:
-        return rows
-
-    def show(y: float | None) -> str:
-        return value(found, y)
-
-    posterior = curve.forecast.posterior
-    if found.scatter:
-        rows.append(("scatter of checkpoints", f"{100 * found.scatter:.1f} points beyond what counts explain"))
-    if posterior.cut:
-        rows.append(("earlier regime", _regime(found, posterior)))
-    rows.append((f"{found.metric} at the last point", _interval(found.now, show)))
-    rows.append(("gain from the next 2×", _interval(found.gain_2x, points)))
-    rows.append(("gain from the next 10×", _interval(found.gain_10x, points)))
-    rows.append(("  extrapolated to", f"{flops(found.extrapolated_to)} FLOPs"))
-    rows.append(("P(gain of 10× < .02)", f"{found.probability:.2f}"))
-    asymptote = _interval(found.asymptote, show)
-    rows.append(("asymptote", asymptote if found.identified else f"not identified: {asymptote}"))
-    rows.append(("headroom", _interval(found.headroom, points)))
-    rows.append(("share of the gain realised", _interval(found.realised, percent)))
-    rows.append(("compute to 95% of asymptote", _interval(found.compute_95, _compute)))
-    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in (found.weights or {}).items())
-    rows.append(("weight of each form", weights))
-    rows.append(("belief in the forms at 10×", f"{found.belief:.2f} of the paths; the others believe none"))
-    return rows
-
-
-def _regime(found: Answer, posterior: Posterior) -> str:
-    return (
-        f"{posterior.cut} points before {_compute(found.regime_from)} FLOPs are left out; log-evidence gained "
-        f"{posterior.cut_evidence:.1f}"
-    )
-
-
-def _interval(found: Estimate | None, show: Callable[[float | None], str]) -> str:
-    if found is None:
-        return ""
-    return f"{show(found.median)} ({show(found.lo90)} to {show(found.hi90)})"
-
-
-def _compute(at: float | None) -> str:
-    return "beyond" if at is None else flops(at)
 
 
 def _seconds(value: float) -> str:

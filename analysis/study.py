@@ -10,20 +10,14 @@ import numpy as np
 import polars as pl
 
 from analysis import load
-from analysis.fit import fit_series
-from analysis.forecast import Forecast
-from analysis.saturation import Answer
-from analysis.series import Series
+from analysis.fit import CurveFit, fit_series
 from scaling.records import RecordError, Run
 
 
 @dataclass(frozen=True)
-class StudyCurve:
+class StudyCurve(CurveFit):
     key: str
     """rl, train, budget or votes."""
-    series: Series
-    answer: Answer
-    forecast: Forecast | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ def study(run_dir: str | Path, seed: int = 0) -> Study:
         votes=load.votes_budget(estimates),
         states=_states(ways[0].points),
         curves=tuple(
-            StudyCurve(way.key, found.series, found.answer, found.forecast)
+            StudyCurve(found.series, found.forecast, found.answer, way.key)
             for way, found in zip(ways, fitted, strict=True)
         ),
     )

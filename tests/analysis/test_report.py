@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from synthetic_runs import straight, write_run
 
+from analysis.answers import text
 from analysis.curves import CURVES
-from analysis.page import _options
-from analysis.report import _rows, fit_run, format_answer, write_report
+from analysis.report import write_report
+from analysis.settle import Option
 from analysis.study import study
+from analysis.words import rows
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +83,8 @@ def test_the_answer_is_plain_json_and_reads_as_text(written):
     assert rl["data_range"] == [1e10, pytest.approx(10**12.5)]
     assert [f["form"] for f in rl["fits"]] == [curve.name for curve in CURVES]
     assert all(rl["weights"][f["form"]] == f["weight"] for f in rl["fits"])
-    text = format_answer(fit_run(path))
-    assert "gain from the next 10×" in text and "extrapolated to" in text and rl["definition"] in text
+    said = text({"curves": stored["answers"], "definition": stored["definition"]})
+    assert "gain from the next 10×" in said and "extrapolated to" in said and rl["definition"] in said
 
 
 def test_a_run_too_short_to_fit_still_gets_its_report(tmp_path):
@@ -121,7 +123,10 @@ def test_a_regime_left_out_and_what_would_settle_it_are_said(written):
     curve = study(written[0]).curve("rl")
     cut = replace(curve.forecast, posterior=replace(curve.forecast.posterior, cut=3, cut_evidence=4.25))
     answer = replace(curve.answer, regime_from=3e10)
-    rows = dict(_rows(replace(curve, forecast=cut, answer=answer)))
-    assert rows["earlier regime"] == "3 points before 3.0e10 FLOPs are left out; log-evidence gained 4.2"
-    said = _options([{"curve": "a<b", "options": ["more <problems>", "seeds"]}, {"curve": "c", "options": []}])
-    assert "a&lt;b: more &lt;problems&gt;; seeds." in said and "<li>c" not in said
+    shown = dict(rows(answer, cut.posterior))
+    assert shown["earlier regime"] == "3 points before 3.0e10 FLOPs are left out; log-evidence gained 4.2"
+    more = Option("problems", 4, 0.9, 0.0), Option("compute", 10, 0.4, 9.0)
+    shown = dict(rows(replace(answer, settles=more), cut.posterior))
+    assert shown["would settle it"] == "4× the evaluation problems (probability of a verdict 0.90)"
+    shown = dict(rows(replace(answer, settles=more[1:]), cut.posterior))
+    assert shown["would settle it"].startswith("nothing that was tried; most likely going on to 10× the compute")

@@ -5,8 +5,9 @@ import pytest
 from synthetic_series import COMPUTE, bend, draw, line
 
 from analysis.fit import fit_series
-from analysis.saturation import Answer, answer, decide, describe, threshold
+from analysis.saturation import Answer, answer, decide, threshold
 from analysis.series import from_points
+from analysis.words import describe
 
 WIDE = 10 ** np.linspace(9, 13.5, 16)
 SEEDS = range(10)

@@ -1,0 +1,116 @@
+"""Answers in words: numbers, intervals, sentences, and the rows of a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.posterior import Posterior
+from analysis.saturation import Answer, Estimate
+from analysis.settle import ENOUGH
+
+
+def describe(found: Answer) -> str:
+    """The verdict as a sentence."""
+    if found.probability is None or found.now is None or found.gain_10x is None:
+        return f"{found.curve}: cannot tell ({found.reason})."
+    text = (
+        f"{found.curve}: {found.verdict}"
+        + (f" (probability {certainty(found)})" if found.verdict != "cannot tell" else "")
+        + (", but it gets worse with compute" if found.worsens else "")
+        + f". At {value(found, found.now.median)} now; the next 10× of compute is expected to "
+        + _gain_words(found)
+    )
+    if found.identified and found.asymptote is not None:
+        limit = found.asymptote
+        return text + (
+            f"; asymptote {value(found, limit.median)} ({value(found, limit.lo90)} to {value(found, limit.hi90)})."
+        )
+    return text + "; no asymptote is identified."
+
+
+def _gain_words(found: Answer) -> str:
+    gain = found.gain_10x
+    assert gain is not None
+    numbers = f"{points(gain.median)} ({points(gain.lo90)} to {points(gain.hi90)})"
+    if found.metric == "loss":
+        numbers = f"{-(gain.median or 0):+.3g} ({-(gain.hi90 or 0):+.3g} to {-(gain.lo90 or 0):+.3g})"
+        return f"change the loss by {numbers}"
+    return f"{'add' if found.metric == 'accuracy' else 'take off'} {numbers} points"
+
+
+def certainty(found: Answer) -> str:
+    """Probability of the verdict that was given."""
+    if found.probability is None:
+        return "unknown"
+    chance = found.probability if found.verdict == "saturated" else 1 - found.probability
+    return "> 0.99" if chance > 0.99 else f"{chance:.2f}"
+
+
+def value(found: Answer, y: float | None) -> str:
+    """A value of the curve: percent, or a loss as it is."""
+    if found.metric == "loss":
+        return "beyond" if y is None else f"{y:.3g}"
+    return percent(y)
+
+
+def percent(value: float | None) -> str:
+    return "beyond" if value is None else f"{100 * value:.1f}%"
+
+
+def points(value: float | None) -> str:
+    return "beyond" if value is None else f"{100 * value:+.1f}"
+
+
+def flops(compute: float) -> str:
+    """1.6e12: in charts as in code, because few fonts have every superscript."""
+    return "0" if compute <= 0 else f"{compute:.1e}".replace("e+", "e").replace("e0", "e")
+
+
+def rows(found: Answer, posterior: Posterior | None) -> list[tuple[str, str]]:
+    """The numbers of an answer, with what they rest on, as (name, text). posterior: None if nothing was fitted."""
+    out = []
+    unit = "" if found.unit == "compute" else f" {found.unit}"
+    if found.data_range is not None:
+        low, high = map(flops, found.data_range)
+        items = "no counts" if found.items is None else f"worth {found.items:.0f} items each"
+        out.append(("data", f"{found.points} points, {items}, {low} to {high}{unit}"))
+    if posterior is None or found.now is None or found.extrapolated_to is None:
+        return out
+    gain = points if found.metric != "loss" else _signed
+    if found.scatter:
+        out.append(("scatter of checkpoints", f"{gain(found.scatter).lstrip('+')} beyond what counts explain"))
+    if posterior.cut and found.regime_from is not None:
+        left = f"{posterior.cut} points before {flops(found.regime_from)}{unit} are left out"
+        out.append(("earlier regime", f"{left}; log-evidence gained {posterior.cut_evidence:.1f}"))
+    out.append((f"{found.metric} at the last point", interval(found.now, lambda y: value(found, y))))
+    out.append(("gain from the next 2×", interval(found.gain_2x, gain)))
+    out.append(("gain from the next 10×", interval(found.gain_10x, gain)))
+    out.append(("  extrapolated to", f"{flops(found.extrapolated_to)}{unit}"))
+    out.append(("P(gain of 10× < .02)", f"{found.probability:.2f}"))
+    asymptote = interval(found.asymptote, lambda y: value(found, y))
+    out.append(("asymptote", asymptote if found.identified else f"not identified: {asymptote}"))
+    out.append(("headroom", interval(found.headroom, gain)))
+    out.append(("share of the gain realised", interval(found.realised, percent)))
+    out.append(("compute to 95% of asymptote", interval(found.compute_95, _compute)))
+    out.append(("weight of each form", ", ".join(f"{name} {w:.2f}" for name, w in (found.weights or {}).items())))
+    out.append(("belief in the forms at 10×", f"{found.belief:.2f} of the paths; the others believe none"))
+    if found.settles:
+        settling = [str(option) for option in found.settles if option.settles >= ENOUGH]
+        most = max(found.settles, key=lambda option: option.settles)
+        out.append(("would settle it", "; ".join(settling) or f"nothing that was tried; most likely {most}"))
+    return out
+
+
+def interval(estimate: Estimate | None, show: Any) -> str:
+    """Median and 90% interval of an estimate, each as `show` writes it."""
+    if estimate is None:
+        return ""
+    return f"{show(estimate.median)} ({show(estimate.lo90)} to {show(estimate.hi90)})"
+
+
+def _signed(gain: float | None) -> str:
+    return "beyond" if gain is None else f"{gain:+.3g}"
+
+
+def _compute(compute: float | None) -> str:
+    return "beyond" if compute is None else flops(compute)
