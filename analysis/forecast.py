@@ -7,10 +7,9 @@
   to opposite sides beats each of them on real curves. τ² is what errors of past forecasts exceed their noise by
   (DerSimonian & Laird 1986, Controlled Clinical Trials 7, with a prior of one origin).
 
-Each view leans towards the other's middle: the guarded one by how well the posterior forecast the curve's own
-continuations past rolling origins, the posterior one where it hardly knows itself. The guarded view's width is
-multiplied by a factor learned from other curves (`analysis.calibration`). All of this is done in
-g = log(level + a small offset).
+The guarded view's middle leans to the posterior's by how well that forecast the curve's own continuations past
+rolling origins, and its width is multiplied by a factor learned from other curves (`analysis.calibration`). All of
+this is done in g = log(level + a small offset).
 """
 
 from __future__ import annotations
@@ -51,9 +50,8 @@ GUARD = 1.25
 DOUBT = 0.25
 """Share of the posterior's variance, and of the views' squared difference, in the guarded view's."""
 BELIEF = 2.5
-"""Log-odds of the posterior view where counts exist, before any of a curve's own past."""
-SUREST = 2.5
-"""The most that the posterior view's log-odds can be: no curve's past rules out what no form foresees."""
+"""Log-odds of the posterior view where counts exist: before any of a curve's own past, and at the most after it,
+for no past rules out what no form foresees."""
 OVERREACH = 2.0
 """Log-odds that the posterior view loses where the reach equals the data's own range, by its fourth power."""
 VAGUENESS = 3.0
@@ -169,7 +167,7 @@ def forecast(posterior: Posterior, calibration: Calibration, seed: int = 0) -> F
     return Forecast(
         posterior=posterior,
         calibration=calibration,
-        odds=min(BELIEF + ratio + refutation(posterior), SUREST) if posterior.series.counted else -np.inf,
+        odds=BELIEF + min(0.0, ratio + refutation(posterior)) if posterior.series.counted else -np.inf,
         skill=float(_share(SKILL_ODDS + SKILL_TEMPER * ratio)),
         drift=drift(posterior),
         picks=picks,
