@@ -27,7 +27,7 @@ import polars as pl
 
 from analysis import calibration, load
 from analysis.fit import CurveFit, Fit, fit, predictions
-from analysis.posterior import FormFit
+from analysis.posterior import MIN_POINTS, FormFit
 from analysis.saturation import DEFINITION
 from analysis.table import TableError
 from analysis.words import describe, flops, rows
@@ -64,6 +64,7 @@ def answer(paths: Sequence[str | Path], x: str | None, y: str | None, wanted: Wa
     forecasts = []
     if not hidden.is_empty():
         forecasts.append(predictions(found, frame))
+        out["notes"] += _not_forecast(hidden, forecasts[0])
     if wanted.at:
         made = found.predict(wanted.at).with_columns(interval=pl.lit("level"))
         forecasts.append(made)
@@ -80,6 +81,17 @@ def answer(paths: Sequence[str | Path], x: str | None, y: str | None, wanted: Wa
             save(chart, wanted.plot / name)
             files.append(str(wanted.plot / name))
     return out | {"files": files}
+
+
+def _not_forecast(hidden: pl.DataFrame, made: pl.DataFrame) -> list[str]:
+    """A line for each curve whose holdout rows have no forecast."""
+    rows = hidden.join(made, on=["source", "curve"], how="anti", nulls_equal=True)
+    counts = rows.group_by("source", "curve", maintain_order=True).len().iter_rows()
+    return [
+        f"{curve if source is None else f'{source}, {curve}'}: {count} holdout rows are not forecast; a fit needs "
+        f"{MIN_POINTS} points with compute whose split is fit"
+        for source, curve, count in counts
+    ]
 
 
 def _unusable(wanted: Wanted, hidden: bool) -> list[str]:

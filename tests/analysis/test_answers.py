@@ -125,6 +125,16 @@ def test_a_curve_of_three_points_cannot_tell(tmp_path):
     assert one["verdict"] == "cannot tell" and "a fit needs 4" in one["reason"] and with_notes["notes"]
 
 
+def test_holdouts_that_cannot_be_forecast_are_said(tmp_path):
+    lines = [f"a,{c},{0.1 + 0.05 * i},fit" for i, c in enumerate((1, 2, 4, 8, 16))]
+    lines += ["a,32,.35,holdout", "b,1,.1,fit", "b,2,.2,holdout", "b,4,.3,holdout", "c,1,.5,holdout"]
+    (tmp_path / "some.csv").write_text("\n".join(["curve,compute,accuracy,split", *lines]))
+    found = answer([tmp_path / "some.csv"], None, None, Wanted(tmp_path / "out.csv"))
+    assert pl.read_csv(tmp_path / "out.csv")["curve"].to_list() == ["a"]
+    said = [note for note in found["notes"] if "not forecast" in note]
+    assert [note.partition(":")[0] for note in said] == ["b", "c"] and "b: 2 holdout rows" in said[0]
+
+
 def test_bad_tables_are_named_all_at_once():
     with pytest.raises(TableError) as error:
         answer(["no.csv", "neither.tsv"], None, None, Wanted())
