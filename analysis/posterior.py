@@ -207,7 +207,6 @@ class _Tried:
     curve: Curve
     theta: Floats
     """[N, K] of the best start."""
-    loss: Floats
     slope: Floats
     agreeing: Floats
     evidence: Floats
@@ -232,7 +231,6 @@ class _Tried:
         return _Tried(
             curve=curve,
             theta=found.theta[best],
-            loss=found.loss[best],
             slope=found.slope[best],
             agreeing=(loss < loss.min(1, keepdims=True) + SAME_LOSS).mean(1),
             evidence=np.nan_to_num(evidence, nan=NO_EVIDENCE),
