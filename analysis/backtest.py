@@ -286,7 +286,9 @@ def text(found: Backtest) -> str:
             f"{row['covered90_lo95']:>8.2f}-{row['covered90_hi95']:<5.2f}{row['interval_score']:>8.4f}"
             f"{row['covered90_widened']:>9.2f}{row['interval_score_widened']:>8.4f}{row['seconds']:>9.3f}"
         )
-    lines += ["", f"over cells of {CELL} curves or more: geometric means of errors and scores, means of coverage"]
+    large = bool((found.table["curves"] >= CELL).any())
+    cells = f"cells of {CELL} curves or more" if large else "all cells, small as they are"
+    lines += ["", f"over {cells}: geometric means of errors and scores, means of coverage"]
     for row in found.overall.to_dicts():
         lines.append(
             f"{row['method']:<50}{row['rmsle_mean']:>16.4f}{row['rmsle_median']:>8.4f}{row['covered50']:>6.2f}"
