@@ -153,7 +153,8 @@ class Forecast:
             deviation = np.sqrt(variance + self.series.scatter**2) / np.exp(middle)
             about = about + deviation * np.random.default_rng(1).standard_normal((len(drawn), 1))
         about = about * self.calibration.factor(folds) ** (1 - share)
-        return np.clip(np.exp(middle + about) - _offset(self.series), 0.0, 1.0)
+        # A level of 1 is g < .1: what lies far above need not overflow to be cut to it.
+        return np.clip(np.exp(np.minimum(middle + about, 1.0)) - _offset(self.series), 0.0, 1.0)
 
 
 def forecast(posterior: Posterior, calibration: Calibration, seed: int = 0) -> Forecast:

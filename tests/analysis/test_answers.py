@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 
 from analysis.answers import Wanted, answer, facts, text
+from analysis.fit import fit
+from analysis.load import load
 from analysis.table import TableError
 from scaling.cli import main
 
@@ -84,9 +86,6 @@ def test_files_are_written_and_named(made):
 
 
 def test_a_run_is_a_path_too(saturated_study):
-    from analysis.fit import fit
-    from analysis.load import load
-
     found = facts(fit(load(saturated_study.run.path)))
     assert [one["curve"] for one in found["curves"]] == [c.series.name for c in saturated_study.curves]
     alike = [c.answer.verdict for c in saturated_study.curves]
@@ -133,6 +132,39 @@ def test_holdouts_that_cannot_be_forecast_are_said(tmp_path):
     assert pl.read_csv(tmp_path / "out.csv")["curve"].to_list() == ["a"]
     said = [note for note in found["notes"] if "not forecast" in note]
     assert [note.partition(":")[0] for note in said] == ["b", "c"] and "b: 2 holdout rows" in said[0]
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("metric", ["accuracy", "error", "loss"])
+@pytest.mark.parametrize(
+    "shape",
+    ["all 0", "all 1", "constant", "noise", "cliff", "repeats", "from 0", "huge compute", "seeds", "narrow"],
+)
+def test_whatever_can_be_read_is_answered(shape, metric, tmp_path):
+    rng = np.random.default_rng(len(shape))
+    points = int(rng.integers(4, 40))
+    compute = np.sort(10 ** rng.uniform(0, 0.2 if shape == "narrow" else 6, points))
+    y = {"all 0": np.zeros(points), "all 1": np.ones(points), "constant": np.full(points, 0.5)}.get(
+        shape, rng.uniform(size=points)
+    )
+    if shape == "cliff":
+        y = np.where(np.arange(points) < points // 2, 0.1, 0.9)
+    if shape == "repeats":
+        compute = np.repeat(compute, 3)[:points]
+    if shape == "from 0":
+        compute[0] = 0
+    if shape == "huge compute":
+        compute = compute * 1e25
+    columns = {"compute": compute, metric: y if metric != "loss" else 1e3 * np.maximum(y, 1e-6)}
+    if metric == "accuracy":
+        columns["n"] = rng.integers(1, 5000, points)
+    if shape == "seeds":
+        columns["seed"] = rng.integers(0, 3, points)
+    pl.DataFrame(columns).write_csv(tmp_path / "any.csv")
+    found = facts(fit(load(tmp_path / "any.csv"), replicates=20))
+    assert json.dumps(found, allow_nan=False) and text(found)
+    for one in found["curves"]:
+        assert one["verdict"] in ("saturated", "not saturated", "cannot tell")
 
 
 def test_bad_tables_are_named_all_at_once():
