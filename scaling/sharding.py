@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -64,8 +65,25 @@ def shardings(tree, mesh: Mesh):
 
 
 def place(tree, mesh: Mesh):
-    """The tree with every leaf where `shardings` wants it."""
-    return jax.device_put(tree, shardings(tree, mesh))
+    """The tree with every leaf where `shardings` wants it; on several hosts, each has the same tree."""
+    return jax.tree.map(_put, tree, shardings(tree, mesh))
+
+
+def _put(x, sharding: NamedSharding):
+    """Each host fills its own part of an array that it has whole, with nothing sent between hosts."""
+    if sharding.is_fully_addressable or (isinstance(x, jax.Array) and not x.is_fully_addressable):
+        return jax.device_put(x, sharding)
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
+    whole = np.asarray(x)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def fetch(x) -> np.ndarray:
+    """The whole of an array as NumPy's, on every host, wherever its parts are; all hosts must call it alike."""
+    if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    return multihost_utils.process_allgather(x, tiled=True)
 
 
 def place_batch(tree, mesh: Mesh):
@@ -74,6 +92,6 @@ def place_batch(tree, mesh: Mesh):
 
     def leaf(x):
         spec = P(BATCH) if x.shape and x.shape[0] % ways == 0 else P()
-        return jax.device_put(x, NamedSharding(mesh, spec))
+        return _put(x, NamedSharding(mesh, spec))
 
     return jax.tree.map(leaf, tree)
