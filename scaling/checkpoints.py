@@ -231,7 +231,7 @@ def verify(path: str | Path) -> list[str]:
     run = Run.open(path)
 
     def on_the_host(handler: ocp.PyTreeCheckpointHandler, place: Path) -> ocp.args.PyTreeRestore:
-        tree = handler.metadata(place).tree
+        tree = handler.metadata(place).tree  # pyright: ignore[reportArgumentType]: any path will do
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         return ocp.args.PyTreeRestore(restore_args=as_numpy)
 

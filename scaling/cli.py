@@ -18,7 +18,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from scaling import hosts
-from scaling.hosts import Cluster
+from scaling.hosts import ALONE, Cluster
 
 if TYPE_CHECKING:
     from scaling.config import Config
@@ -72,7 +72,7 @@ def run(
     overrides: Overrides = (),
     json: Json = False,
     dry_run: Annotated[bool, arg(help="Print the plan and do nothing.")] = False,
-    cluster: Several = Cluster(),
+    cluster: Several = ALONE,
 ) -> int:
     """The whole experiment: train, evaluate, fit, report. Called again, it goes on where it stopped.
 
@@ -100,7 +100,7 @@ def train(
     *,
     overrides: Overrides = (),
     json: Json = False,
-    cluster: Several = Cluster(),
+    cluster: Several = ALONE,
 ) -> int:
     """Train only: warm start, then RL, with checkpoints along the schedule.
 
@@ -122,7 +122,7 @@ def evaluate(
     ] = (),
     *,
     json: Json = False,
-    cluster: Several = Cluster(),
+    cluster: Several = ALONE,
 ) -> int:
     """Answer the held-out problems with every checkpoint that has not yet done so."""
     from scaling import resolve, stages

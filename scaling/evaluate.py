@@ -143,6 +143,7 @@ class Evaluator:
             budgets=tier.budgets,
             answer_tokens=self.task.answer_tokens,
             temperature=evaluation.temperature,
+            mesh=self.mesh,
         )
         return jax.tree.map(lambda x: fetch(x)[: len(part) * group], rollouts)
 

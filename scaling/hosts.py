@@ -39,6 +39,10 @@ class Cluster:
     """Which one this is, from 0."""
 
 
+ALONE = Cluster()
+"""No flag given: alone, unless a launcher says otherwise."""
+
+
 @dataclass
 class _Here:
     host: int = 0
@@ -91,20 +95,20 @@ def joined(cluster: Cluster) -> Iterator[None]:
 
 def check(cluster: Cluster) -> None:
     """Raise ConfigError with a line for every flag that cannot be meant."""
-    given = {f"--{name}": value for name, value in vars(cluster).items()}
-    missing = [name for name, value in given.items() if value is None]
-    if len(missing) == len(given):
+    coordinator, hosts, host = cluster.coordinator, cluster.hosts, cluster.host
+    if cluster == ALONE:
         return
-    if missing:
-        raise ConfigError([f"{', '.join(missing)}: missing; {', '.join(given)} belong together"])
-    host, colon, port = str(cluster.coordinator).rpartition(":")
+    if coordinator is None or hosts is None or host is None:
+        missing = [f"--{name}" for name, value in vars(cluster).items() if value is None]
+        raise ConfigError([f"{', '.join(missing)}: missing; --coordinator, --hosts and --host go together"])
+    name, _, port = coordinator.rpartition(":")
     lines = []
-    if not (host and colon and port.isdecimal() and 0 < int(port) < 2**16):
-        lines.append(f"--coordinator = {cluster.coordinator}: must be HOST:PORT, such as 10.0.0.1:1234")
-    if cluster.hosts < 1:
-        lines.append(f"--hosts = {cluster.hosts}: must be at least 1")
-    elif not 0 <= cluster.host < cluster.hosts:
-        lines.append(f"--host = {cluster.host}: must be from 0 to {cluster.hosts - 1}, below --hosts")
+    if not (name and port.isdecimal() and 0 < int(port) < 2**16):
+        lines.append(f"--coordinator = {coordinator}: must be HOST:PORT, such as 10.0.0.1:1234")
+    if hosts < 1:
+        lines.append(f"--hosts = {hosts}: must be at least 1")
+    elif not 0 <= host < hosts:
+        lines.append(f"--host = {host}: must be from 0 to {hosts - 1}, below --hosts")
     if lines:
         raise ConfigError(lines)
 

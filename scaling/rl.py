@@ -151,6 +151,7 @@ def _rollouts(config: Config, task: Task, graphdef, params, mesh: Mesh, place: i
         budgets=(budget,),
         answer_tokens=task.answer_tokens,
         temperature=rl.temperature,
+        mesh=mesh,
     )
     tokens_BxT, logp_BxT, forced_B = map(fetch, (rollout.tokens_BxT, rollout.logp_BxT, rollout.forced_B))
     return Completions(problems, tokens_BxT, logp_BxT, forced_B, [])

@@ -42,8 +42,7 @@ def prepare_jax(cpu_devices: int = 1) -> None:
 
 
 def _keep_programs() -> None:
-    """A folder for each kind of processor, because a home directory may serve several and programs do not move.
-    """
+    """A folder for each kind of processor, because a home directory may serve several and programs do not move."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else platform.processor()
     features = sorted({line for line in text.splitlines() if line.startswith(("flags", "Features"))})
