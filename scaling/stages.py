@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from scaling import hosts
 from scaling.config import Config, config_hash, dump
 from scaling.records import Run, environment
 from scaling.resolve import writer
+from scaling.structure import ConfigError
+
+APPEARING_SECONDS = 90.0
+"""Network file systems may say for a minute that a new file is not there."""
 
 
 @contextlib.contextmanager
@@ -66,6 +71,7 @@ def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: b
     devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
     described = environment(["scaling", *sys.argv[1:]], devices)
     run = hosts.first(lambda: Run.create(path, dump(config), config_hash(config), described))
+    _share(run)
     with stage(run, "train"), tracking.Terminal(path, config, quiet or not hosts.is_first()) as terminal:
 
         def stopping() -> bool:
@@ -80,6 +86,15 @@ def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: b
     return state
 
 
+def _share(run: Run) -> None:
+    """Wait until every host sees the run that the first one has. Raises ConfigError where one never does."""
+    deadline = time.monotonic() + APPEARING_SECONDS
+    while not (there := run.config_file.is_file()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if hosts.any_host(not there):
+        raise ConfigError([f"{run.path}: not there on every host; several hosts need one file system"])
+
+
 def evaluate(
     path: Path, config: Config, stop: Callable[[], bool], *, names: Sequence[str] | None, quiet: bool
 ) -> str:
@@ -89,6 +104,7 @@ def evaluate(
     from scaling import tracking
 
     run = hosts.first(lambda: Run.open(path))
+    _share(run)
     with stage(run, "evaluate"), tracking.Terminal(path, config, quiet or not hosts.is_first()) as terminal:
         state = evaluation.evaluate(
             path, config, names=names, terminal=terminal, stop=lambda: hosts.any_host(stop())

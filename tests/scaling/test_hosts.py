@@ -17,7 +17,7 @@ import pytest
 from jax._src.clusters import cloud_tpu_cluster
 from small_runs import names, rows, small, state
 
-from scaling import hosts
+from scaling import hosts, stages
 from scaling.check import check
 from scaling.checkpoints import verify
 from scaling.hosts import ALONE, Cluster
@@ -96,6 +96,12 @@ def test_one_process_decides_alone():
     with hosts.joined(Cluster("here:1", 1, 0)):
         assert hosts.first(lambda: 3) == 3
         assert [hosts.any_host(flag) for flag in (True, False)] == [True, False]
+
+
+def test_a_run_that_a_host_does_not_see_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(stages, "APPEARING_SECONDS", 0.0)
+    with pytest.raises(ConfigError, match="not there on every host; several hosts need one file system"):
+        stages._share(Run(tmp_path))
 
 
 @dataclass(frozen=True)
