@@ -103,6 +103,8 @@ class RLConfig:
     """Problems a step."""
     samples: int = 16
     """Completions a problem (the group)."""
+    chunk: int = 512
+    """Completions decoded at once."""
     budgets: tuple[int, ...] = (64,)
     """Thinking budgets, tokens, one a step in turn."""
     updates: int = 1
@@ -281,7 +283,7 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
     """Every rule as (path, whether it holds, what is right)."""
     stages = [f"warm_start.stages.{i}" for i in range(len(c.warm_start.stages))]
     for path in (
-        *("microbatch", "task.difficulty_min", "rl.problems", "rl.updates"),
+        *("microbatch", "task.difficulty_min", "rl.problems", "rl.updates", "rl.chunk"),
         *(f"model.{name}" for name in ("width", "layers", "heads", "kv_heads", "head_size", "ff")),
         *(f"evaluation.{name}" for name in ("problems", "tokens", "chunk")),
         *("schedule.points_per_decade", "schedule.train_points_per_decade", "mesh.cpu_devices"),

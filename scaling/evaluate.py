@@ -16,7 +16,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -28,7 +27,7 @@ from scaling.learner import abstract_state
 from scaling.records import Run
 from scaling.rl import verify
 from scaling.sampling import Rollout, left_pad, row_keys, sample
-from scaling.sharding import fetch, make_mesh, place_batch
+from scaling.sharding import make_mesh
 from scaling.tasks import PAD, Problem, Task, Verdict, held_out, make_task, text
 from scaling.tracking import Terminal
 
@@ -115,11 +114,8 @@ class Evaluator:
         start, problems = perf_counter(), self.problems[first:last]
         outcomes = {(p.index, b): Outcome() for p in problems for b in self.config.evaluation.budgets}
         for tier in self.tiers:
-            step = max(self.config.evaluation.chunk // (tier.last - tier.first), 1)
-            for at in range(0, len(problems), step):
-                part = problems[at : at + step]
-                for budget, rollout in zip(tier.budgets, self._sample(params, part, step, tier), strict=True):
-                    self._count(outcomes, part, budget, rollout)
+            for budget, rollout in zip(tier.budgets, self._sample(params, problems, tier), strict=True):
+                self._count(outcomes, problems, budget, rollout)
         seconds = (perf_counter() - start) / len(outcomes)
         prefill = partial(flops.prefill, self.config.model, len(self.task.vocab))
         return [
@@ -128,30 +124,29 @@ class Evaluator:
             for b in self.config.evaluation.budgets
         ]
 
-    def _sample(self, params: nnx.State, part: Sequence[Problem], step: int, tier: Tier) -> Sequence[Rollout]:
-        """A tier of some problems, padded to `step` problems so that shapes repeat."""
-        group, evaluation = tier.last - tier.first, self.config.evaluation
-        padded = [*part, *[part[-1]] * (step - len(part))]
-        prompts, padding = left_pad([p.prompt for p in padded], self.task.prompt_tokens)
-        places = [p.index * evaluation.samples[-1] + s for p in padded for s in range(tier.first, tier.last)]
-        keys = row_keys(self.config.seed, EVAL_STREAM, 0, np.array(places))
-        rollouts = sample(
+    def _sample(self, params: nnx.State, problems: Sequence[Problem], tier: Tier) -> Sequence[Rollout]:
+        evaluation = self.config.evaluation
+        prompts, padding = left_pad([p.prompt for p in problems], self.task.prompt_tokens)
+        places = [p.index * evaluation.samples[-1] + s for p in problems for s in range(tier.first, tier.last)]
+        return sample(
             self.graphdef,
             params,
-            *place_batch((prompts, padding, keys), self.mesh),
-            group=group,
+            prompts,
+            padding,
+            row_keys(self.config.seed, EVAL_STREAM, 0, np.array(places)),
+            group=tier.last - tier.first,
             budgets=tier.budgets,
             answer_tokens=self.task.answer_tokens,
             temperature=evaluation.temperature,
+            chunk=evaluation.chunk,
             mesh=self.mesh,
         )
-        return jax.tree.map(lambda x: fetch(x)[: len(part) * group], rollouts)
 
     def _count(self, outcomes: dict, part: Sequence[Problem], budget: int, rollout: Rollout) -> None:
         config, vocab = self.config, len(self.task.vocab)
-        tokens_BxT = np.asarray(rollout.tokens_BxT)
+        tokens_BxT = rollout.tokens_BxT
         group = len(tokens_BxT) // len(part)
-        lengths, forced = np.asarray(rollout.length_B).tolist(), np.asarray(rollout.forced_B).tolist()
+        lengths, forced = rollout.length_B.tolist(), rollout.forced_B.tolist()
         for i, verdict in enumerate(verify(self.task, part, tokens_BxT)):
             problem = part[i // group]
             outcome = outcomes[problem.index, budget]

@@ -71,6 +71,16 @@ def accumulate(
     return jax.tree.map(jnp.add, total, (keep(grads, mesh), sums))
 
 
+METRICS = ("tokens", "entropy", "clip_fraction", "mismatch", "accuracy", "kl", "loss")
+
+
+@partial(jax.jit, static_argnames=("mesh",))
+def nothing(params: nnx.State, *, mesh: Mesh) -> tuple[nnx.State, dict[str, jax.Array]]:
+    """The total before the first microbatch, placed as the others will be."""
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return keep(zeros, mesh), keep({name: jnp.zeros(()) for name in METRICS}, mesh)
+
+
 def gradient(
     graphdef: nnx.GraphDef,
     params: nnx.State,
@@ -82,10 +92,8 @@ def gradient(
     temperature: float = 1.0,
     kl: float = 0.0,
 ) -> tuple[nnx.State, dict[str, jax.Array]]:
-    """The gradient of the loss over all parts, and its metrics (means over tokens; `loss` and `tokens` summed)."""
-    names = ("tokens", "entropy", "clip_fraction", "mismatch", "accuracy", "kl", "loss")
-    zeros = {name: jnp.zeros(()) for name in names}
-    total = jax.tree.map(jnp.zeros_like, params), place(zeros, mesh)  # where they return, or it compiles twice
+    """The gradient of the loss over all parts, and sums of its metrics over tokens (`means` divides them)."""
+    total = nothing(params, mesh=mesh)
     for part in parts:
         total = accumulate(
             graphdef,
@@ -98,9 +106,14 @@ def gradient(
             temperature=temperature,
             kl=kl,
         )
-    grads, sums = total
-    tokens = jnp.maximum(sums["tokens"], 1)
-    return grads, {k: v if k in ("tokens", "loss") else v / tokens for k, v in sums.items()}
+    return total
+
+
+def means(sums: dict[str, jax.Array]) -> dict[str, float]:
+    """Metrics on the host: means over tokens, but for `loss` and `tokens`. Waits for the devices."""
+    found = {name: float(value) for name, value in jax.device_get(sums).items()}
+    tokens = max(found["tokens"], 1.0)
+    return {name: value if name in ("tokens", "loss") else value / tokens for name, value in found.items()}
 
 
 @cache

@@ -16,7 +16,13 @@ from scaling.config import ModelConfig
 from scaling.tasks import PAD
 
 Cache = list[tuple[jax.Array, jax.Array]]
-"""Keys and values of each layer, both B×K×S×D: heads before time, or attention on a CPU is 30 times slower."""
+"""Keys and values of each layer, both B×K×S×D: heads before time, or attention on a CPU is 30 times slower.
+
+With one key-value head B×S×D: XLA takes an axis of one out of a product, and then the update of the cache is not
+in place but four copies of it a step.
+"""
+HIDDEN = -1e30
+"""Added to the score of a position that is not attended to."""
 
 
 def rms_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
@@ -29,9 +35,11 @@ def rotate(x_BxTxHxD: jax.Array, positions_T: jax.Array, base: float) -> jax.Arr
     """Rotary positions, halves paired (Su et al. 2021, arXiv 2104.09864)."""
     half = x_BxTxHxD.shape[-1] // 2
     angle_TxD = positions_T[:, None] * base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    cos, sin = jnp.cos(angle_TxD)[:, None], jnp.sin(angle_TxD)[:, None]
-    a, b = jnp.split(x_BxTxHxD.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x_BxTxHxD.dtype)
+    cos_TxD, sin_TxD = jnp.cos(angle_TxD), jnp.sin(angle_TxD)
+    cos_Tx1xD = jnp.concatenate([cos_TxD, cos_TxD], axis=-1)[:, None]
+    sin_Tx1xD = jnp.concatenate([-sin_TxD, sin_TxD], axis=-1)[:, None]
+    x32 = x_BxTxHxD.astype(jnp.float32)
+    return (x32 * cos_Tx1xD + jnp.roll(x32, half, axis=-1) * sin_Tx1xD).astype(x_BxTxHxD.dtype)
 
 
 class Block(nnx.Module):
@@ -54,31 +62,39 @@ class Block(nnx.Module):
             self.gate = matrix(c.width, c.ff)
         self.down = matrix(c.ff, c.width, out_gain)
 
-    def __call__(self, x_BxTxW, positions_T, mask_BxTxS, cache, index, span):
-        x_BxTxW, cache = self.attend(x_BxTxW, positions_T, mask_BxTxS, cache, index, span)
+    def __call__(self, x_BxTxW, positions_T, bias_BxTxS, cache, index, span):
+        x_BxTxW, cache = self.attend(x_BxTxW, positions_T, bias_BxTxS, cache, index, span)
         return self.feed_forward(x_BxTxW), cache
 
-    def attend(self, x_BxTxW, positions_T, mask_BxTxS, cache, index, span):
+    def attend(self, x_BxTxW, positions_T, bias_BxTxS, cache, index, span):
+        """Shapes here are those of K heads; with one, its axis is missing from B×K×….
+
+        Queries are scaled before the product and its weights normalised after theirs: T×D numbers instead of T×S.
+        """
         c, (B, T, _) = self.config, x_BxTxW.shape
+        lead = _lead(c, B)
         h = rms_norm(x_BxTxW, self.attention_norm[...])
         q, k, v = (h @ w[...].astype(h.dtype) for w in (self.query, self.key, self.value))
-        q_BxTxHxD = rotate(q.reshape(B, T, c.heads, c.head_size), positions_T, c.rope_base)
+        q_BxTxHxD = rotate(q.reshape(B, T, c.heads, c.head_size), positions_T, c.rope_base) * c.head_size**-0.5
         k_BxTxKxD = rotate(k.reshape(B, T, c.kv_heads, c.head_size), positions_T, c.rope_base)
-        k_BxKxSxD = k_BxTxKxD.swapaxes(1, 2)
-        v_BxKxSxD = v.reshape(B, T, c.kv_heads, c.head_size).swapaxes(1, 2)
+        v_BxTxKxD = v.reshape(B, T, c.kv_heads, c.head_size)
+        q_BxKxGTxD = q_BxTxHxD.swapaxes(1, 2).reshape(*lead, -1, c.head_size)
+        k_BxKxSxD, v_BxKxSxD = (x.swapaxes(1, 2).reshape(*lead, T, c.head_size) for x in (k_BxTxKxD, v_BxTxKxD))
         if cache is not None:
             cache = tuple(
-                jax.lax.dynamic_update_slice(old, new, (0, 0, index, 0))
+                jax.lax.dynamic_update_slice(old, new, (*(0 for _ in lead), index, 0))
                 for old, new in zip(cache, (k_BxKxSxD, v_BxKxSxD), strict=True)
             )
-            k_BxKxSxD, v_BxKxSxD = (part[:, :, :span] for part in cache)
-        S = k_BxKxSxD.shape[2]
-        q_BxKxGTxD = q_BxTxHxD.swapaxes(1, 2).reshape(B, c.kv_heads, -1, c.head_size)
-        s_BxKxGTxS = jnp.einsum("bkqd,bksd->bkqs", q_BxKxGTxD, k_BxKxSxD, preferred_element_type=jnp.float32)
-        s_BxKxGxTxS = s_BxKxGTxS.reshape(B, c.kv_heads, -1, T, S) * c.head_size**-0.5
-        s_BxKxGxTxS = jnp.where(mask_BxTxS[:, None, None], s_BxKxGxTxS, -1e30)
-        w_BxKxGTxS = jax.nn.softmax(s_BxKxGxTxS, axis=-1).reshape(s_BxKxGTxS.shape).astype(v_BxKxSxD.dtype)
-        a_BxHxTxD = jnp.einsum("bkqs,bksd->bkqd", w_BxKxGTxS, v_BxKxSxD).reshape(B, c.heads, T, c.head_size)
+            k_BxKxSxD, v_BxKxSxD = (part[..., :span, :] for part in cache)
+        s_BxKxGTxS = jnp.einsum("...qd,...sd->...qs", q_BxKxGTxD, k_BxKxSxD, preferred_element_type=jnp.float32)
+        s_BxKxGxTxS = s_BxKxGTxS.reshape(*lead, -1, T, span) + jnp.expand_dims(bias_BxTxS, range(1, len(lead) + 1))
+        most_BxKxGxTx1 = jax.lax.stop_gradient(s_BxKxGxTxS.max(axis=-1, keepdims=True))
+        w_BxKxGTxS = jnp.exp(s_BxKxGxTxS - most_BxKxGxTx1).reshape(s_BxKxGTxS.shape)
+        sum_BxKxGTx1 = w_BxKxGTxS.sum(axis=-1, keepdims=True)
+        a_BxKxGTxD = jnp.einsum(
+            "...qs,...sd->...qd", w_BxKxGTxS.astype(h.dtype), v_BxKxSxD, preferred_element_type=jnp.float32
+        )
+        a_BxHxTxD = (a_BxKxGTxD / sum_BxKxGTx1).astype(h.dtype).reshape(B, c.heads, T, c.head_size)
         return x_BxTxW + a_BxHxTxD.swapaxes(1, 2).reshape(B, T, -1) @ self.out[...].astype(h.dtype), cache
 
     def feed_forward(self, x_BxTxW):
@@ -119,14 +135,15 @@ class Decoder(nnx.Module):
         """
         c, T = self.config, tokens_BxT.shape[1]
         positions_T = index + jnp.arange(T)
-        S = T if cache is None else (span or cache[0][0].shape[2])
+        S = T if cache is None else (span or cache[0][0].shape[-2])
         keys_S = jnp.arange(S)
-        mask_BxTxS = (keys_S <= positions_T[:, None]) & (keys_S >= padding_B[:, None, None])
+        seen_BxTxS = (keys_S <= positions_T[:, None]) & (keys_S >= padding_B[:, None, None])
+        bias_BxTxS = jnp.where(seen_BxTxS, 0.0, HIDDEN)
         x_BxTxW = self.embedding[...].astype(c.dtype)[tokens_BxT]
         call = nnx.remat(Block.__call__, static_argnums=(6,)) if c.remat else Block.__call__
         new_cache = []
         for i, block in enumerate(self.blocks):
-            x_BxTxW, layer = call(block, x_BxTxW, positions_T, mask_BxTxS, cache and cache[i], index, S)
+            x_BxTxW, layer = call(block, x_BxTxW, positions_T, bias_BxTxS, cache and cache[i], index, S)
             new_cache.append(layer)
         x_BxTxW = rms_norm(x_BxTxW, self.final_norm[...])
         out_WxV = self.embedding[...].T if c.tied else self.unembedding[...]
@@ -139,9 +156,14 @@ class Decoder(nnx.Module):
         return logits_BxTxV, None if cache is None else new_cache
 
 
+def _lead(config: ModelConfig, batch: int) -> tuple[int, ...]:
+    """The first axes of keys and values: batch and heads, where there are several."""
+    return (batch,) if config.kv_heads == 1 else (batch, config.kv_heads)
+
+
 def empty_cache(config: ModelConfig, batch: int, span: int) -> Cache:
     """Zeros for `span` positions."""
-    shape = (batch, config.kv_heads, span, config.head_size)
+    shape = (*_lead(config, batch), span, config.head_size)
     return [(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in range(config.layers)]
 
 

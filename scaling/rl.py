@@ -15,7 +15,6 @@ from scaling.batches import Batch
 from scaling.config import Config
 from scaling.objectives import RECIPES, advantages, informative, overlong_penalty, step_credit, weights
 from scaling.sampling import left_pad, row_keys, sample
-from scaling.sharding import fetch, place_batch
 from scaling.tasks import ANSWER, END, PAD, Problem, Task, Verdict
 from scaling.timing import Stopwatch
 
@@ -146,15 +145,17 @@ def _rollouts(config: Config, task: Task, graphdef, params, mesh: Mesh, place: i
     (rollout,) = sample(
         graphdef,
         params,
-        *place_batch((prompts, padding, keys), mesh),
+        prompts,
+        padding,
+        keys,
         group=rl.samples,
         budgets=(budget,),
         answer_tokens=task.answer_tokens,
         temperature=rl.temperature,
+        chunk=rl.chunk,
         mesh=mesh,
     )
-    tokens_BxT, logp_BxT, forced_B = map(fetch, (rollout.tokens_BxT, rollout.logp_BxT, rollout.forced_B))
-    return Completions(problems, tokens_BxT, logp_BxT, forced_B, [])
+    return Completions(problems, rollout.tokens_BxT, rollout.logp_BxT, rollout.forced_B, [])
 
 
 def _concatenate(parts: list[Completions]) -> Completions:

@@ -32,7 +32,10 @@ RULES = {
 }
 """Parameter name → how its dimensions are split; what is not named is replicated."""
 CACHE = P(BATCH, "tensor")
-"""How the keys and values of a layer, B×K×S×D, are split: as the batch and the heads that they belong to."""
+"""How the keys and values of a layer, B×K×S×D, are split: as the batch and the heads that they belong to.
+
+With one head, B×S×D, nothing is left for `tensor`.
+"""
 
 
 def make_mesh(config: MeshConfig) -> Mesh:
@@ -80,7 +83,14 @@ def shardings(tree, mesh: Mesh):
 
 def place(tree, mesh: Mesh):
     """The tree with every leaf where `shardings` wants it; on several hosts, each has the same tree."""
-    return jax.tree.map(_put, tree, shardings(tree, mesh))
+    return _put_all(tree, shardings(tree, mesh))
+
+
+def _put_all(tree, placed):
+    """In one call where no other host has a part."""
+    if all(sharding.is_fully_addressable for sharding in jax.tree.leaves(placed)):
+        return jax.device_put(tree, placed)
+    return jax.tree.map(_put, tree, placed)
 
 
 def _put(x, sharding: NamedSharding):
@@ -102,7 +112,7 @@ def fetch(x) -> np.ndarray:
 
 def place_batch(tree, mesh: Mesh):
     """Arrays split along their first dimension over the batch axes where these divide it."""
-    return jax.tree.map(lambda x: _put(x, NamedSharding(mesh, _fits(P(BATCH), x.shape, mesh))), tree)
+    return _put_all(tree, jax.tree.map(lambda x: NamedSharding(mesh, _fits(P(BATCH), x.shape, mesh)), tree))
 
 
 def keep(tree, mesh: Mesh):
@@ -110,11 +120,26 @@ def keep(tree, mesh: Mesh):
     return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh)) if mesh.size > 1 else tree
 
 
+def batch_ways(mesh: Mesh, rows: int) -> int:
+    """Into how many parts `place_batch` splits so many rows."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    return ways if rows % ways == 0 else 1
+
+
+def keep_batch(tree, mesh: Mesh):
+    """Inside jit: arrays split as `place_batch` splits them."""
+
+    def leaf(x):
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, _fits(P(BATCH), x.shape, mesh)))
+
+    return jax.tree.map(leaf, tree) if mesh.size > 1 else tree
+
+
 def keep_cache(cache, mesh: Mesh):
     """Inside jit: keys and values are split by `CACHE`; a dimension that it cannot split is XLA's to split."""
 
     def leaf(x):
-        fitted = _fits(CACHE, x.shape, mesh)
+        fitted = _fits(CACHE if x.ndim == 4 else P(BATCH), x.shape, mesh)
         parts = [*fitted, *[None] * (x.ndim - len(fitted))]
         spec = P(*(P.UNCONSTRAINED if part is None else part for part in parts))
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))

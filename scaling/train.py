@@ -21,7 +21,7 @@ from scaling import checkpoints, hosts, schedule
 from scaling.batches import Batch, demonstrations, microbatches, update_cost
 from scaling.config import Config, StageConfig
 from scaling.flops import Ledger
-from scaling.learner import abstract_state, gradient, initial_state, make_optimiser, step
+from scaling.learner import abstract_state, gradient, initial_state, make_optimiser, means, step
 from scaling.objectives import RECIPES
 from scaling.records import Run
 from scaling.rl import collect
@@ -123,7 +123,7 @@ class Trainer:
     def _learn(self, batch: Batch, rate: float, **options: Any) -> dict[str, float]:
         """One update; its metrics on the host."""
         phase = self.phase
-        grads, metrics = gradient(
+        grads, sums = gradient(
             self.graphdef,
             self.state["params"],
             self.reference,
@@ -134,7 +134,7 @@ class Trainer:
         tx = make_optimiser(self.config, phase)
         params, opt_state, norm = step(tx, self.state["params"], self.state["opt_state"], grads, rate)
         self.state = {"params": params, "opt_state": opt_state}
-        metrics = {name: float(value) for name, value in metrics.items() if name != "tokens"}
+        metrics = {name: value for name, value in means(sums).items() if name != "tokens"}
         return metrics | {"grad_norm": float(norm), "learning_rate": rate}
 
     def _warm_step(self) -> tuple[int, dict[str, float]]:

@@ -69,9 +69,7 @@ def test_holdouts_and_computes_are_forecast_and_say_what_of(made):
 
 
 def test_the_holdouts_themselves_are_not_seen(table, tmp_path, made):
-    other = pl.read_csv(table).with_columns(
-        accuracy=pl.when(split="holdout").then(0.9).otherwise("accuracy")
-    )
+    other = pl.read_csv(table).with_columns(accuracy=pl.when(split="holdout").then(0.9).otherwise("accuracy"))
     other.write_csv(tmp_path / "curves.csv")
     again = answer([tmp_path / "curves.csv"], None, None, Wanted(tmp_path / "f.csv"))
     assert again["curves"] == made[0]["curves"]

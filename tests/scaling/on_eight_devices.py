@@ -14,10 +14,10 @@ from toy import CONFIG, MODEL, TASK, VOCAB, model, one_device, problems
 from scaling.batches import Batch
 from scaling.checkpoints import leaf_hash, leaf_paths, restore, save
 from scaling.config import MeshConfig
-from scaling.learner import abstract_state, gradient, make_optimiser, step
+from scaling.learner import abstract_state, gradient, make_optimiser, means, step
 from scaling.objectives import RECIPES
 from scaling.records import Run
-from scaling.sampling import left_pad, row_keys, sample
+from scaling.sampling import decode, left_pad, prefill, row_keys, sample
 from scaling.sharding import make_mesh, place, place_batch, shardings
 from scaling.tasks import PAD
 
@@ -29,7 +29,7 @@ MESHES = {
 }
 CONFIG = replace(CONFIG, model=replace(MODEL, heads=8, kv_heads=8))
 GRAPHDEF, PARAMS = model(CONFIG.model)
-WIDTH, SPAN = 16, TASK.prompt_tokens + 6 + 1 + TASK.answer_tokens
+WIDTH = 16
 TX = make_optimiser(CONFIG, "rl")
 
 
@@ -50,22 +50,26 @@ def initial(mesh):
 def learn(mesh) -> tuple[float, list[np.ndarray], dict]:
     """The loss, the gradient's leaves, and the state after a step."""
     state = initial(mesh)
-    grads, metrics = gradient(GRAPHDEF, state["params"], None, [batch()], mesh, recipe=RECIPES["cispo"])
+    grads, sums = gradient(GRAPHDEF, state["params"], None, [batch()], mesh, recipe=RECIPES["cispo"])
     leaves = [np.asarray(x) for x in jax.tree.leaves(grads)]
     params, opt_state, _ = step(TX, state["params"], state["opt_state"], grads, 1e-2)
-    return float(metrics["loss"]), leaves, {"params": params, "opt_state": opt_state}
+    return means(sums)["loss"], leaves, {"params": params, "opt_state": opt_state}
 
 
 def greedy(mesh) -> tuple[np.ndarray, list[str]]:
     """Tokens at temperature 0, and the shapes that one device has of a layer's keys and values in the loop."""
     prompts, padding = batch()[:2]
-    arrays = place_batch((prompts, padding, row_keys(0, 1, 0, np.arange(16))), mesh)
-    options = dict(group=2, budgets=(6,), answer_tokens=TASK.answer_tokens, temperature=0.0, mesh=mesh)
-    compiled = sample.lower(GRAPHDEF, place(PARAMS, mesh), *arrays, **options).compile()
-    (rollout,) = compiled(place(PARAMS, mesh), *arrays)
-    loops = [line for line in compiled.as_text().splitlines() if " while(" in line]
-    shapes = re.findall(rf"f32\[(\d+,\d+,{SPAN},\d+)\]", "".join(loops))
-    return np.asarray(rollout.tokens_BxT), sorted(set(shapes))
+    params, answer = place(PARAMS, mesh), dict(answer_tokens=TASK.answer_tokens, temperature=0.0, mesh=mesh)
+    keys = row_keys(0, 1, 0, np.arange(16))
+    (rollout,) = sample(GRAPHDEF, params, prompts, padding, keys, group=2, budgets=(6,), chunk=16, **answer)
+    placed = place_batch((prompts, padding, np.zeros((16, WIDTH), np.float32)), mesh)
+    rows = prefill(GRAPHDEF, params, *placed[:2], group=2, batch=16, span=WIDTH, mesh=mesh)
+    lowered = decode.lower(
+        GRAPHDEF, params, rows, placed[2], *np.int32((0, 9, 6, 0)), prompt=prompts.shape[1], **answer
+    )
+    loops = [line for line in lowered.compile().as_text().splitlines() if " while(" in line]
+    shapes = re.findall(rf"f32\[(\d+,\d+,{prompts.shape[1] + WIDTH},\d+)\]", "".join(loops))
+    return rollout.tokens_BxT, sorted(set(shapes))
 
 
 def held(x: jax.Array) -> float:

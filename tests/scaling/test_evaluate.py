@@ -22,7 +22,7 @@ from scaling.config import Config, EvaluationConfig, samples_at
 from scaling.evaluate import Evaluator, headline, tiers
 from scaling.learner import initial_state
 from scaling.records import RecordError, Run
-from scaling.sampling import sample
+from scaling.sampling import decode
 from scaling.tasks import PAD
 from scaling.tracking import Terminal
 
@@ -203,11 +203,11 @@ def written(run: Run) -> dict[str, list]:
 
 
 def test_every_checkpoint_of_the_experiment_is_evaluated_once(run):
-    compiled = sample._cache_size()
+    compiled = decode._cache_size()
     began = perf_counter()
     assert evaluate(run) == "done"
     elapsed = perf_counter() - began
-    assert sample._cache_size() <= compiled + 1  # one program for all checkpoints
+    assert decode._cache_size() <= compiled + 1  # one program for all checkpoints, budgets and tiers
     assert run.evaluation_names() == run.manifest_names()
     budgets = small().evaluation.budgets
     assert not any(run.evaluation_missing(name, 16, budgets) for name in run.manifest_names())

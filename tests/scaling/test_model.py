@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from toy import MODEL, VOCAB, model
+from toy import MODEL, VOCAB, model, one_device
 
 from scaling import flops
 from scaling.batches import Batch
@@ -199,6 +199,8 @@ def test_a_training_step_costs_three_forward_passes_to_xla():
     zero = jax.ShapeDtypeStruct((), jnp.float32)
     names = ("tokens", "entropy", "clip_fraction", "mismatch", "accuracy", "kl", "loss")
     total = params, dict.fromkeys(names, zero)
-    lowered = accumulate.lower(graphdef, params, None, total, batch, recipe=SUPERVISED, temperature=1.0, kl=0.0)
+    lowered = accumulate.lower(
+        graphdef, params, None, total, batch, mesh=one_device(), recipe=SUPERVISED, temperature=1.0, kl=0.0
+    )
     counted = 2 * flops.train_sequence(WIDE, VOCAB_SIZE, 16)
     assert xla_flops(lowered) == pytest.approx(counted, rel=0.05)

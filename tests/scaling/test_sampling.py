@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import TASK, VOCAB, model, problems
+from toy import TASK, VOCAB, model, one_device, problems
 
 from scaling.batches import Batch
 from scaling.learner import forward
-from scaling.sampling import SEGMENT, Rollout, choose, left_pad, row_keys, sample
+from scaling.sampling import FIRST_SPAN, MARGIN, Rollout, choose, left_pad, row_keys, sample
 from scaling.tasks import ANSWER, END, PAD
 
 BUDGET, GROUP, PROMPTS = 6, 64, 8
-BUDGETS = (0, 3, SEGMENT + 6)
+BUDGETS = (0, 3, FIRST_SPAN + MARGIN + 2)
 
 
 @cache
@@ -24,8 +24,8 @@ def prompts(count: int):
     return left_pad([p.prompt for p in problems(count)], TASK.prompt_tokens)
 
 
-def draw(tokens, padding, keys, *, group: int, budgets: tuple[int, ...], temperature: float):
-    rollouts = sample(
+def draw(tokens, padding, keys, *, group: int, budgets: tuple[int, ...], temperature: float, chunk: int = 512):
+    return sample(
         *model(),
         tokens,
         padding,
@@ -34,8 +34,9 @@ def draw(tokens, padding, keys, *, group: int, budgets: tuple[int, ...], tempera
         budgets=budgets,
         answer_tokens=TASK.answer_tokens,
         temperature=temperature,
+        chunk=chunk,
+        mesh=one_device(),
     )
-    return jax.tree.map(np.asarray, rollouts)
 
 
 @pytest.fixture(scope="module")
