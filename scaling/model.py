@@ -123,7 +123,7 @@ class Decoder(nnx.Module):
         keys_S = jnp.arange(S)
         mask_BxTxS = (keys_S <= positions_T[:, None]) & (keys_S >= padding_B[:, None, None])
         x_BxTxW = self.embedding[...].astype(c.dtype)[tokens_BxT]
-        call = nnx.remat(Block.__call__, static_argnums=(6,)) if c.remat else Block.__call__
+        call = nnx.remat(Block.__call__, static_argnums=(6,)) if c.remat and cache is None else Block.__call__
         new_cache = []
         for i, block in enumerate(self.blocks):
             x_BxTxW, layer = call(block, x_BxTxW, positions_T, mask_BxTxS, cache and cache[i], index, S)

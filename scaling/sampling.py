@@ -23,6 +23,8 @@ from scaling.tasks import ANSWER, END, PAD
 
 SEGMENT = 32
 """Positions decoded per compiled segment; each attends only to the cache filled by its end."""
+MOST_SEGMENTS = 8
+"""Segments of one decode: each is compiled, so that a budget of thousands takes longer ones."""
 
 
 class Rollout(NamedTuple):
@@ -107,7 +109,8 @@ def _decode(
 
     stop = budget + 1 + answer_tokens
     state = state._replace(t=jnp.int32(start))
-    edges = [*range(start - start % SEGMENT + SEGMENT, stop, SEGMENT), stop]
+    width = max(SEGMENT, -(-stop // MOST_SEGMENTS))
+    edges = [*range(start - start % width + width, stop, width), stop]
     for edge in edges:
         state = jax.lax.while_loop(
             lambda s, edge=edge: (s.t < edge) & s.alive_B.any(), partial(body, prompt + edge), state

@@ -16,7 +16,7 @@ from scaling.config import MeshConfig
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
 RULES = {
-    "embedding": P("tensor", "fsdp"),
+    "embedding": P("fsdp", None),  # split along the width, the look-up would undo the batch's split
     "unembedding": P("fsdp", "tensor"),
     "query": P("fsdp", "tensor"),
     "key": P("fsdp", "tensor"),
