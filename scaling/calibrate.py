@@ -107,12 +107,16 @@ def _seconds(calls: Sequence[Callable[[], Any]]) -> float:
 
 
 def talkative(params: nnx.State) -> nnx.State:
-    """Parameters of a policy that says any word but `ANSWER` and `END`, at random."""
+    """Parameters of a policy that says any word but `ANSWER` and `END`, at random, until its budget ends it.
+
+    One whose embedding is tied answers a forced `ANSWER` with `END` or `ANSWER`.
+    """
+    tied = "unembedding" not in params
 
     def leaf(path: tuple, x: jax.Array) -> jax.Array:
         name = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)][-1]
-        if name == "embedding":  # opposite for these two, where it is the unembedding too
-            return jnp.ones_like(x).at[jnp.array([ANSWER, END])].set(-1)
+        if name == "embedding":
+            return jnp.ones_like(x).at[jnp.array([ANSWER, END])].set(-1 if tied else 1)
         if name == "unembedding":
             return jnp.zeros_like(x).at[:, jnp.array([ANSWER, END])].set(-1)
         return jnp.ones_like(x) if x.ndim == 1 else jnp.zeros_like(x)

@@ -21,7 +21,7 @@ DONE, FAILED, BAD_INPUT, PREEMPTED = 0, 1, 2, 75
 OURS = ("scaling", "analysis", "sweeps")
 
 PresetOrFile = Annotated[
-    Positional[str | None], arg(metavar="[CONFIG]", help="A preset (tiny, demo, hour, pod) or a YAML file.")
+    Positional[str | None], arg(metavar="[CONFIG]", help="A preset (tiny, demo, hour, slice, pod) or a YAML file.")
 ]
 RunDirectory = Annotated[Positional[Path], arg(metavar="DIR", help="A run's directory.")]
 Column = Annotated[str | None, arg(metavar="COLUMN")]

@@ -15,7 +15,7 @@ from typing import Any
 from scaling import flops, schedule
 from scaling.accelerators import Accelerator
 from scaling.config import Config
-from scaling.costs import Costs
+from scaling.costs import Costs, like_demonstrations
 from scaling.tasks import make_task
 
 UTILISATION = 0.4
@@ -98,6 +98,8 @@ def from_data_sheet(
         work = rows * flops.decode(config.model, len(task.vocab), start, generated + 1)
         return max(read / accelerator.bandwidth, work / speed)
 
+    lengths = {budget: like_demonstrations(config, task, budget) for budget in set(rl.budgets)}
+    longest = {budget: max(generated for _, generated in pairs) for budget, pairs in lengths.items()}
     evaluating = 0.0
     for tier in tiers(config):
         group = tier.last - tier.first
@@ -109,7 +111,7 @@ def from_data_sheet(
         f"{accelerator.source}, {share:.0%} of the peak assumed in matrix products and all "
         "of the memory's bandwidth in decoding",
         tuple(sum(stage.flops) / len(stage.flops) / speed for stage in costs.stages),
-        tuple(decode(rl.problems * rl.samples, prompt, budget + answer) for budget in rl.budgets),
+        tuple(decode(rl.problems * rl.samples, prompt, longest[budget]) for budget in rl.budgets),
         tuple((step["update"] + step["reference"]) / speed for step in costs.expected),
         evaluating,
         0.0,

@@ -84,7 +84,7 @@ def test_each_parameter_and_its_moments_follow_their_own_rule():
 def test_a_dimension_that_does_not_divide_is_replicated():
     assert CONFIG.model.width % 4 == 0
     odd = specs(13, data=1, fsdp=4, tensor=2)
-    assert odd["['params']['embedding'].value"] == P(None, "fsdp")
+    assert odd["['params']['embedding'].value"] == P(None, None)
     assert odd["['params']['unembedding'].value"] == P("fsdp", None)
     assert odd["['params']['blocks'][0]['query'].value"] == P("fsdp", "tensor")
     whole = specs(13, data=1, fsdp=3, tensor=7)
