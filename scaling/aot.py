@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from scaling import learner, sampling
 from scaling.batches import Batch, bucket
@@ -44,10 +45,11 @@ def programs(config: Config, task: Task, mesh: Mesh) -> Iterator[Program]:
     graphdef, state = learner.abstract_state(config, vocab, mesh)
     params, reference = state["params"], state["params"] if rl.kl else None
     batch = _batch(config, task)
-    options = {"recipe": RECIPES[rl.recipe], "temperature": rl.temperature, "kl": rl.kl}
+    options = {"mesh": mesh, "recipe": RECIPES[rl.recipe], "temperature": rl.temperature, "kl": rl.kl}
     alone = Mesh(np.array(jax.devices()[:1]).reshape(1, 1, 1), AXES)
     plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
     _, sums = jax.eval_shape(lambda p: learner.gradient(graphdef, p, None, [batch], alone), plain)
+    sums = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, P())), sums)
     args = (graphdef, params, reference, (params, sums), place_batch(batch, mesh))
     yield Program("gradient", learner.accumulate, args, options)
     tx = learner.make_optimiser(config, "warm_start")
@@ -63,6 +65,7 @@ def programs(config: Config, task: Task, mesh: Mesh) -> Iterator[Program]:
             "budgets": tuple(budgets),
             "answer_tokens": task.answer_tokens,
             "temperature": temperature,
+            "mesh": mesh,
         }
         length = task.prompt_tokens + budgets[-1] + 1 + task.answer_tokens
         held = placed[2].addressable_shards[0].data.size  # rows on one device

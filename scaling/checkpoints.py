@@ -6,18 +6,19 @@ checkpoint without a manifest does not exist, and one whose leaves do not have t
 used.
 
 A state is a tree of arrays (nested dicts, tuples and named tuples), such as
-`{"params": ..., "opt_state": optax_state}`.
+`{"params": ..., "opt_state": optax_state}`. On several hosts each writes and reads its own parts of the arrays;
+the first one does everything else, and says what is there.
 
     orbax: https://orbax.readthedocs.io
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from scaling import hosts
 from scaling.records import DAMAGED, RecordError, Row, Run, checkpoint_name
+from scaling.sharding import fetch
 
 PyTree = Any
+Arguments = Callable[[ocp.PyTreeCheckpointHandler, Path], ocp.args.PyTreeRestore]
 KINDS = ("start", "threshold", "end", "resume")
 
 
@@ -49,8 +53,8 @@ def leaf_paths(tree: PyTree) -> dict[str, Any]:
 
 
 def leaf_hash(leaf: Any) -> str:
-    """16 bytes of blake2b, in hex, over dtype, shape and bytes of an array, fetched to the host."""
-    array = np.ascontiguousarray(jax.device_get(leaf))
+    """16 bytes of blake2b, in hex, over dtype, shape and bytes of an array, fetched to the host (every host)."""
+    array = np.ascontiguousarray(fetch(leaf))
     digest = hashlib.blake2b(_kind(leaf).encode(), digest_size=16)
     digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
@@ -76,32 +80,26 @@ def save(run: Run, state: PyTree, manifest: Row) -> str:
     name = checkpoint_name(manifest["step"])
     leaves = leaf_paths(state)
     hashes = {path: leaf_hash(leaf) for path, leaf in leaves.items()}
-    if _holds(run, name, hashes):
+    if hosts.first(lambda: _holds(run, name, hashes)):
         if manifest["kind"] == "resume":  # whatever it is kept for, it serves to resume too
             return name
     else:
-        run.manifest_file(name).unlink(missing_ok=True)
-        _remove_leftovers(run)
-        with _manager(run) as manager:
-            manager.save(manifest["step"], args=ocp.args.PyTreeSave(state), force=True)
-            manager.wait_until_finished()
-    run.write_manifest(
-        {
-            **manifest,
-            "name": name,
-            "leaves": {path: _kind(leaf) for path, leaf in leaves.items()},
-            "hashes": hashes,
-            "config_hash": run.config_hash(),
-            "time": time.time(),
-        }
-    )
-    _remove_rolling(run, before=manifest["step"])
+        hosts.first(lambda: _make_room(run, name))
+        _write(run, manifest["step"], state)
+    whole = {
+        **manifest,
+        "name": name,
+        "leaves": {path: _kind(leaf) for path, leaf in leaves.items()},
+        "hashes": hashes,
+        "config_hash": run.config_hash(),
+        "time": time.time(),
+    }
+    hosts.first(lambda: _commit(run, whole))
     return name
 
 
-@contextlib.contextmanager
-def _manager(run: Run) -> Iterator[ocp.CheckpointManager]:
-    """A manager for one operation, since it caches what is on disk; it starts in milliseconds."""
+def _write(run: Run, step: int, state: PyTree) -> None:
+    """Orbax's part, on all hosts at once."""
     options = ocp.CheckpointManagerOptions(
         step_format_fixed_length=8,
         enable_async_checkpointing=False,
@@ -109,8 +107,10 @@ def _manager(run: Run) -> Iterator[ocp.CheckpointManager]:
         lightweight_initialize=True,
     )
     handler = ocp.PyTreeCheckpointHandler()
+    # A manager for one operation, since it caches what is on disk; it starts in milliseconds.
     with ocp.CheckpointManager(run.checkpoints.absolute(), options=options, item_handlers=handler) as manager:
-        yield manager
+        manager.save(step, args=ocp.args.PyTreeSave(state), force=True)
+        manager.wait_until_finished()
 
 
 def _holds(run: Run, name: str, hashes: dict[str, str]) -> bool:
@@ -122,20 +122,24 @@ def _holds(run: Run, name: str, hashes: dict[str, str]) -> bool:
         return False
 
 
-def _remove_leftovers(run: Run) -> None:
+def _make_room(run: Run, name: str) -> None:
+    """Remove the checkpoint of this name, and what interrupted saves left behind."""
+    run.manifest_file(name).unlink(missing_ok=True)
     known = run.manifest_names()
     for entry in run.checkpoints.glob("[0-9]*"):
         if entry.is_dir() and entry.name not in known:
             shutil.rmtree(entry)
 
 
-def _remove_rolling(run: Run, before: int) -> None:
+def _commit(run: Run, whole: Row) -> None:
+    """Write the manifest; rolling checkpoints before it have served."""
+    run.write_manifest(whole)
     for name in run.manifest_names():
         try:
             manifest = run.read_manifest(name)
         except RecordError:
             continue
-        if manifest["kind"] == "resume" and manifest["step"] < before:
+        if manifest["kind"] == "resume" and manifest["step"] < whole["step"]:
             run.manifest_file(name).unlink()
             shutil.rmtree(run.checkpoints / name, ignore_errors=True)
 
@@ -153,17 +157,17 @@ def restore(
     `warn` gets one line, and the next older one is tried (with a name, none is).
     Raises CheckpointError where the checkpoint is of another structure: that is no damage.
     """
-    for candidate in [name] if name else reversed(run.manifest_names()):
+    for candidate in [name] if name else reversed(hosts.first(run.manifest_names)):
         try:
             return _load(run, candidate, abstract_state)
         except _Damage as damage:
-            place = _set_aside(run, candidate)
+            place = hosts.first(partial(_set_aside, run, candidate))
             warn(f"checkpoint {candidate} is damaged ({damage}); moved to {place}")
     return None
 
 
 def _load(run: Run, name: str, abstract_state: PyTree) -> tuple[PyTree, Row]:
-    manifest = _manifest(run, name)
+    manifest = hosts.first(lambda: _manifest(run, name))
     wanted = {path: _kind(leaf) for path, leaf in leaf_paths(abstract_state).items()}
     for path in sorted(wanted.keys() | manifest["leaves"].keys()):
         has, want = manifest["leaves"].get(path, "none"), wanted.get(path, "none")
@@ -171,33 +175,42 @@ def _load(run: Run, name: str, abstract_state: PyTree) -> tuple[PyTree, Row]:
             raise CheckpointError(f"checkpoint {name}: {path}: holds {has}, the state has {want}")
     restore_args = ocp.checkpoint_utils.construct_restore_args(abstract_state)
     arguments = ocp.args.PyTreeRestore(item=abstract_state, restore_args=restore_args)
-    return _read(run, manifest, lambda manager: arguments), manifest
+    return _read(run, manifest, lambda handler, place: arguments), manifest
 
 
 def _manifest(run: Run, name: str) -> Row:
     try:
         manifest = run.read_manifest(name)
     except RecordError as error:
-        raise _Damage(error) from None
+        raise _Damage(str(error)) from None
     if not (run.checkpoints / name).is_dir():
         raise _Damage("its directory is missing")
     return manifest
 
 
-def _read(run: Run, manifest: Row, arguments: Callable[[ocp.CheckpointManager], ocp.args.PyTreeRestore]) -> PyTree:
-    """What orbax restores, every leaf verified."""
+def _read(run: Run, manifest: Row, arguments: Arguments) -> PyTree:
+    """What orbax restores, every leaf verified. What is damaged to one host is to all."""
+    state = damage = None
+    handler, place = ocp.PyTreeCheckpointHandler(), run.checkpoints.absolute() / manifest["name"] / "default"
     try:
-        with _manager(run) as manager:
-            state = manager.restore(manifest["step"], args=arguments(manager))
+        # Orbax's manager would wait for the other hosts here, also for one that has found damage.
+        state = handler.restore(place, args=arguments(handler, place))
     except (PermissionError, MemoryError, jax.errors.JaxRuntimeError):
         raise  # the machine's trouble, not the checkpoint's
     except Exception as error:
-        raise _Damage(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}") from error
+        damage = _Damage(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}")
+    _agree(damage)
     found = {path: leaf_hash(leaf) for path, leaf in leaf_paths(state).items()}
     wrong = [path for path, expected in manifest["hashes"].items() if found.get(path) != expected]
     if wrong:
-        raise _Damage(f"{len(wrong)} of {len(found)} leaves do not have their hash, {wrong[0]} among them")
+        damage = _Damage(f"{len(wrong)} of {len(found)} leaves do not have their hash, {wrong[0]} among them")
+    _agree(damage)
     return state
+
+
+def _agree(damage: _Damage | None) -> None:
+    if hosts.any_host(damage is not None):
+        raise damage or _Damage("as another host reads it")
 
 
 def _set_aside(run: Run, name: str) -> Path:
@@ -217,8 +230,8 @@ def verify(path: str | Path) -> list[str]:
     """Findings about what a run's checkpoints hold, a line each; empty where all are sound. Moves nothing."""
     run = Run.open(path)
 
-    def on_the_host(manager: ocp.CheckpointManager) -> ocp.args.PyTreeRestore:
-        tree = manager.item_metadata(manifest["step"]).tree
+    def on_the_host(handler: ocp.PyTreeCheckpointHandler, place: Path) -> ocp.args.PyTreeRestore:
+        tree = handler.metadata(place).tree  # pyright: ignore[reportArgumentType]: any path will do
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         return ocp.args.PyTreeRestore(restore_args=as_numpy)
 

@@ -12,10 +12,16 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
+
+from scaling import hosts
+from scaling.hosts import ALONE, Cluster
+
+if TYPE_CHECKING:
+    from scaling.config import Config
 
 DONE, FAILED, BAD_INPUT, PREEMPTED = 0, 1, 2, 75
 OURS = ("scaling", "analysis", "sweeps")
@@ -29,6 +35,7 @@ Overrides = Annotated[
     UseAppendAction[tuple[str, ...]],
     arg(name="set", metavar="A.B=C", help="Set a field of the config; --a.b=c does the same."),
 ]
+Several = Annotated[Cluster, OmitArgPrefixes]
 Json = Annotated[bool, arg(name="json", help="Print one JSON object and nothing else.")]
 
 
@@ -48,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if type(error).__module__.partition(".")[0] not in OURS:
             raise
-        print(error, file=sys.stderr)
+        if hosts.is_first():
+            print(error, file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return PREEMPTED
@@ -64,6 +72,7 @@ def run(
     overrides: Overrides = (),
     json: Json = False,
     dry_run: Annotated[bool, arg(help="Print the plan and do nothing.")] = False,
+    cluster: Several = ALONE,
 ) -> int:
     """The whole experiment: train, evaluate, fit, report. Called again, it goes on where it stopped.
 
@@ -72,16 +81,17 @@ def run(
     from scaling import resolve, stages
     from scaling.interrupt import Stop
 
-    settings, path = resolve.config_and_directory(config, dir, overrides)
     if dry_run:
         from scaling.plan import plan as planned
 
-        return _print_plan(planned(settings), json)
+        return _print_plan(planned(resolve.config_and_directory(config, dir, overrides)[0]), json)
     with Stop() as stop:
-        state = stages.train(path, settings, stop, evaluating=True, quiet=json)
-        if state == "done":
-            state = stages.evaluate(path, settings, stop, names=None, quiet=json)
-        if state == "done":
+        with stages.together(cluster):
+            settings, path = hosts.first(lambda: resolve.config_and_directory(config, dir, overrides))
+            state = stages.train(path, settings, stop, evaluating=True, quiet=json)
+            if state == "done":
+                state = stages.evaluate(path, settings, stop, names=None, quiet=json)
+        if state == "done" and hosts.is_first():
             return _reported(path, stages.report(path), json)
     return _finish(path, state, json)
 
@@ -92,6 +102,7 @@ def train(
     *,
     overrides: Overrides = (),
     json: Json = False,
+    cluster: Several = ALONE,
 ) -> int:
     """Train only: warm start, then RL, with checkpoints along the schedule.
 
@@ -100,8 +111,8 @@ def train(
     from scaling import resolve, stages
     from scaling.interrupt import Stop
 
-    settings, path = resolve.config_and_directory(config, dir, overrides)
-    with Stop() as stop:
+    with Stop() as stop, stages.together(cluster):
+        settings, path = hosts.first(lambda: resolve.config_and_directory(config, dir, overrides))
         state = stages.train(path, settings, stop, evaluating=False, quiet=json)
     return _finish(path, state, json, next=f"scaling evaluate {path}")
 
@@ -113,14 +124,19 @@ def evaluate(
     ] = (),
     *,
     json: Json = False,
+    cluster: Several = ALONE,
 ) -> int:
     """Answer the held-out problems with every checkpoint that has not yet done so."""
     from scaling import resolve, stages
     from scaling.interrupt import Stop
 
-    run, settings = resolve.open_run(dir)
-    resolve.refuse_if_running(run)
-    with Stop() as stop:
+    def opened() -> Config:
+        run, settings = resolve.open_run(dir)
+        resolve.refuse_if_running(run)
+        return settings
+
+    with Stop() as stop, stages.together(cluster):
+        settings = hosts.first(opened)
         state = stages.evaluate(dir, settings, stop, names=checkpoints or None, quiet=json)
     return _finish(dir, state, json, next=f"scaling fit {dir}; scaling report {dir}")
 
@@ -360,7 +376,10 @@ def _reported(path: Path, facts: dict[str, Any], json: bool) -> int:
 
 
 def _finish(path: Path, state: str, json: bool, **facts: Any) -> int:
-    """Prints what came of a command and what to do next; returns the exit code of its state."""
+    """Prints what came of a command and what to do next (the first host); returns the exit code of its state."""
+    code = PREEMPTED if state == "preempted" else DONE
+    if not hosts.is_first():
+        return code
     if state == "preempted":
         facts = {"next": f"scaling run --dir {path}"}
     if json:
@@ -370,7 +389,7 @@ def _finish(path: Path, state: str, json: bool, **facts: Any) -> int:
             print(f"\n{facts['verdict']}\n")
         print("\n".join([f"{path}: {state}", *(f"  {file}" for file in facts.get("files", ()))]))
         print(f"next: {facts['next']}")
-    return PREEMPTED if state == "preempted" else DONE
+    return code
 
 
 def _print_plan(facts: dict[str, Any], json: bool) -> int:

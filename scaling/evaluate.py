@@ -21,14 +21,14 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from scaling import flops
+from scaling import flops, hosts
 from scaling.checkpoints import restore
 from scaling.config import Config, samples_at
 from scaling.learner import abstract_state
 from scaling.records import Run
 from scaling.rl import verify
 from scaling.sampling import Rollout, left_pad, row_keys, sample
-from scaling.sharding import make_mesh, place_batch
+from scaling.sharding import fetch, make_mesh, place_batch
 from scaling.tasks import PAD, Problem, Task, Verdict, held_out, make_task, text
 from scaling.tracking import Terminal
 
@@ -143,8 +143,9 @@ class Evaluator:
             budgets=tier.budgets,
             answer_tokens=self.task.answer_tokens,
             temperature=evaluation.temperature,
+            mesh=self.mesh,
         )
-        return jax.tree.map(lambda x: np.asarray(x)[: len(part) * group], rollouts)
+        return jax.tree.map(lambda x: fetch(x)[: len(part) * group], rollouts)
 
     def _count(self, outcomes: dict, part: Sequence[Problem], budget: int, rollout: Rollout) -> None:
         config, vocab = self.config, len(self.task.vocab)
@@ -187,10 +188,8 @@ def evaluate(
     """
     run, evaluator = Run.open(run_dir), Evaluator(config)
     total, budgets = config.evaluation.problems, config.evaluation.budgets
-    for name in run.manifest_names() if names is None else names:
-        if run.read_manifest(name)["kind"] == "resume":
-            continue
-        cells = set(run.evaluation_missing(name, total, budgets))
+    for name in hosts.first(run.manifest_names) if names is None else names:
+        cells = hosts.first(lambda name=name: _missing(run, name, total, budgets))
         if not cells:
             continue
         restored = restore(run, evaluator.abstract, name, warn=terminal.message)
@@ -205,11 +204,20 @@ def evaluate(
                 return "preempted"
             terminal.evaluation(name, done, total, None)
             found = evaluator.rows(params, first, last)
-            run.append_evaluation(name, [row for row in found if (row["problem"], row["budget"]) in cells])
-            run.write_status("running", "evaluate")
+            if hosts.is_first():
+                run.append_evaluation(name, [row for row in found if (row["problem"], row["budget"]) in cells])
+                run.write_status("running", "evaluate")
             done += last - first
-        terminal.evaluation(name, total, total, headline(run.evaluation_rows(name)))
+        accuracy = hosts.first(lambda name=name: headline(run.evaluation_rows(name)))
+        terminal.evaluation(name, total, total, accuracy)
     return "done"
+
+
+def _missing(run: Run, name: str, problems: int, budgets: Sequence[int]) -> set[tuple[int, int]]:
+    """The (problem, budget) cells still to be answered; none of a rolling checkpoint, which is not evaluated."""
+    if run.read_manifest(name)["kind"] == "resume":
+        return set()
+    return set(run.evaluation_missing(name, problems, budgets))
 
 
 def headline(rows: Sequence[dict[str, Any]]) -> float:

@@ -16,7 +16,7 @@ from scaling.batches import Batch
 from scaling.config import Config
 from scaling.model import Decoder, build
 from scaling.objectives import Recipe, kl_k3, policy_term, token_logp
-from scaling.sharding import place, place_batch, shardings
+from scaling.sharding import keep, place, place_batch, shardings
 
 SUPERVISED = Recipe("maximum likelihood", "group_mean", "none", "reinforce", "token_mean")
 """The supervised loss is the policy gradient with an advantage of 1 everywhere."""
@@ -31,7 +31,7 @@ def forward(graphdef: nnx.GraphDef, params: nnx.State, batch: Batch, temperature
     return *token_logp(logits_BxTxV, tokens), logits_BxTxV.argmax(axis=-1) == tokens
 
 
-@partial(jax.jit, static_argnames=("graphdef", "recipe", "temperature", "kl"), donate_argnames=("total",))
+@partial(jax.jit, static_argnames=("graphdef", "mesh", "recipe", "temperature", "kl"), donate_argnames=("total",))
 def accumulate(
     graphdef: nnx.GraphDef,
     params: nnx.State,
@@ -39,6 +39,7 @@ def accumulate(
     total: Any,
     batch: Batch,
     *,
+    mesh: Mesh,
     recipe: Recipe,
     temperature: float,
     kl: float,
@@ -67,7 +68,7 @@ def accumulate(
 
     grads, sums = jax.grad(loss, has_aux=True)(params)
     sums = jax.tree.map(lambda x: x.astype(jnp.float32), sums)
-    return jax.tree.map(jnp.add, total, (grads, sums))
+    return jax.tree.map(jnp.add, total, (keep(grads, mesh), sums))
 
 
 def gradient(
@@ -83,7 +84,8 @@ def gradient(
 ) -> tuple[nnx.State, dict[str, jax.Array]]:
     """The gradient of the loss over all parts, and its metrics (means over tokens; `loss` and `tokens` summed)."""
     names = ("tokens", "entropy", "clip_fraction", "mismatch", "accuracy", "kl", "loss")
-    total = jax.tree.map(jnp.zeros_like, params), {name: jnp.zeros(()) for name in names}
+    zeros = {name: jnp.zeros(()) for name in names}
+    total = jax.tree.map(jnp.zeros_like, params), place(zeros, mesh)  # where they return, or it compiles twice
     for part in parts:
         total = accumulate(
             graphdef,
@@ -91,6 +93,7 @@ def gradient(
             reference,
             total,
             place_batch(part, mesh),
+            mesh=mesh,
             recipe=recipe,
             temperature=temperature,
             kl=kl,

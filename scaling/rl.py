@@ -15,7 +15,7 @@ from scaling.batches import Batch
 from scaling.config import Config
 from scaling.objectives import RECIPES, advantages, informative, overlong_penalty, step_credit, weights
 from scaling.sampling import left_pad, row_keys, sample
-from scaling.sharding import place_batch
+from scaling.sharding import fetch, place_batch
 from scaling.tasks import ANSWER, END, PAD, Problem, Task, Verdict
 from scaling.timing import Stopwatch
 
@@ -151,8 +151,9 @@ def _rollouts(config: Config, task: Task, graphdef, params, mesh: Mesh, place: i
         budgets=(budget,),
         answer_tokens=task.answer_tokens,
         temperature=rl.temperature,
+        mesh=mesh,
     )
-    tokens_BxT, logp_BxT, forced_B = map(np.asarray, (rollout.tokens_BxT, rollout.logp_BxT, rollout.forced_B))
+    tokens_BxT, logp_BxT, forced_B = map(fetch, (rollout.tokens_BxT, rollout.logp_BxT, rollout.forced_B))
     return Completions(problems, tokens_BxT, logp_BxT, forced_B, [])
 
 

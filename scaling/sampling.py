@@ -17,8 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from scaling.model import empty_cache
+from scaling.sharding import keep_cache
 from scaling.tasks import ANSWER, END, PAD
 
 SEGMENT = 32
@@ -118,7 +120,7 @@ def _decode(
     return state
 
 
-@partial(jax.jit, static_argnames=("graphdef", "group", "budgets", "answer_tokens", "temperature"))
+@partial(jax.jit, static_argnames=("graphdef", "group", "budgets", "answer_tokens", "temperature", "mesh"))
 def sample(
     graphdef: nnx.GraphDef,
     params: nnx.State,
@@ -130,11 +132,12 @@ def sample(
     budgets: tuple[int, ...],
     answer_tokens: int,
     temperature: float,
+    mesh: Mesh | None = None,
 ) -> tuple[Rollout, ...]:
     """`group` completions of each prompt under each budget (rising), from one pass at the largest.
 
     A row's tokens depend on its key and its prompt alone, not on the batch around it. Prompts are read once and
-    their cache shared by the group. Row p·group + g belongs to prompt p.
+    their cache shared by the group, on a mesh split by the rule there. Row p·group + g belongs to prompt p.
     """
     model = nnx.merge(graphdef, params)
     config = model.config
@@ -145,6 +148,7 @@ def sample(
     logits_PxNxV, cache = model(prompts_PxN, padding_P, cache, 0, prompt)
     assert cache is not None
     logits_BxV, cache = jax.tree.map(lambda x: jnp.repeat(x, group, axis=0), (logits_PxNxV[:, -1], cache))
+    cache = keep_cache(cache, mesh) if mesh is not None else cache
     padding_B = jnp.repeat(padding_P, group)
     batch = prompts * group
     state = State(

@@ -6,8 +6,12 @@ free dimension; `tensor` splits heads and feed-forward. XLA inserts the collecti
 
 from __future__ import annotations
 
+import math
+
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -27,6 +31,8 @@ RULES = {
     "down": P("tensor", "fsdp"),
 }
 """Parameter name → how its dimensions are split; what is not named is replicated."""
+CACHE = P(BATCH, "tensor")
+"""How the keys and values of a layer, B×K×S×D, are split: as the batch and the heads that they belong to."""
 
 
 def make_mesh(config: MeshConfig) -> Mesh:
@@ -44,10 +50,19 @@ def make_mesh(config: MeshConfig) -> Mesh:
 
 
 def _fits(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
-    """The spec without the axes that do not divide their dimension."""
-    return P(
-        *(axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(spec, shape, strict=True))
-    )
+    """The spec without the axes that do not divide their dimension, in the form in which XLA gives it back.
+
+    Else jit would take what it returns for something new, and compile again.
+    """
+
+    def part(axes: str | tuple[str, ...] | None, size: int) -> tuple[str, ...] | None:
+        names = tuple(axis for axis in ((axes,) if isinstance(axes, str) else axes or ()) if mesh.shape[axis] > 1)
+        return names if names and size % math.prod(mesh.shape[axis] for axis in names) == 0 else None
+
+    parts = [part(axes, size) for axes, size in zip(spec, shape, strict=False)]
+    while parts and parts[-1] is None:
+        parts.pop()
+    return P(*parts)
 
 
 def shardings(tree, mesh: Mesh):
@@ -64,16 +79,44 @@ def shardings(tree, mesh: Mesh):
 
 
 def place(tree, mesh: Mesh):
-    """The tree with every leaf where `shardings` wants it."""
-    return jax.device_put(tree, shardings(tree, mesh))
+    """The tree with every leaf where `shardings` wants it; on several hosts, each has the same tree."""
+    return jax.tree.map(_put, tree, shardings(tree, mesh))
+
+
+def _put(x, sharding: NamedSharding):
+    """Each host fills its own part of an array that it has whole, with nothing sent between hosts."""
+    if sharding.is_fully_addressable or (isinstance(x, jax.Array) and not x.is_fully_addressable):
+        return jax.device_put(x, sharding)
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
+    whole = np.asarray(x)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def fetch(x) -> np.ndarray:
+    """The whole of an array as NumPy's, on every host, wherever its parts are; all hosts must call it alike."""
+    if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    return multihost_utils.process_allgather(x, tiled=True)
 
 
 def place_batch(tree, mesh: Mesh):
     """Arrays split along their first dimension over the batch axes where these divide it."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    return jax.tree.map(lambda x: _put(x, NamedSharding(mesh, _fits(P(BATCH), x.shape, mesh))), tree)
+
+
+def keep(tree, mesh: Mesh):
+    """Inside jit: parameters or gradients stay where `shardings` wants them, wherever XLA would move them."""
+    return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh)) if mesh.size > 1 else tree
+
+
+def keep_cache(cache, mesh: Mesh):
+    """Inside jit: keys and values are split by `CACHE`; a dimension that it cannot split is XLA's to split."""
 
     def leaf(x):
-        spec = P(BATCH) if x.shape and x.shape[0] % ways == 0 else P()
-        return jax.device_put(x, NamedSharding(mesh, spec))
+        fitted = _fits(CACHE, x.shape, mesh)
+        parts = [*fitted, *[None] * (x.ndim - len(fitted))]
+        spec = P(*(P.UNCONSTRAINED if part is None else part for part in parts))
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
-    return jax.tree.map(leaf, tree)
+    return jax.tree.map(leaf, cache) if mesh.size > 1 else cache

@@ -14,16 +14,35 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from scaling import hosts
 from scaling.config import Config, config_hash, dump
 from scaling.records import Run, environment
 from scaling.resolve import writer
 
 
-def prepare_jax(cpu_devices: int = 1) -> None:
-    """Before JAX starts: keep compiled programs, all of them, between processes; split the CPU into devices.
+@contextlib.contextmanager
+def together(cluster: hosts.Cluster) -> Iterator[None]:
+    """With the other hosts of a run, if there are any; around all stages that train or evaluate."""
+    _keep_programs()
+    with hosts.joined(cluster):
+        yield
 
-    A folder for each kind of processor, because a home directory may serve several and programs do not move.
-    """
+
+def prepare_jax(cpu_devices: int = 1) -> None:
+    """Before JAX has devices: keep compiled programs, all of them, between processes; split the CPU."""
+    _keep_programs()
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cpu_devices))
+    if cpu_devices > 1 and "xla_cpu_multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
+        one_thread = "--xla_cpu_multi_thread_eigen=false"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {one_thread}".strip()
+    if hosts.several():  # JAX is there already: the config came from another host
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", int(os.environ["JAX_NUM_CPU_DEVICES"]))
+
+
+def _keep_programs() -> None:
+    """A folder for each kind of processor, because a home directory may serve several and programs do not move."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else platform.processor()
     features = sorted({line for line in text.splitlines() if line.startswith(("flags", "Features"))})
@@ -31,14 +50,13 @@ def prepare_jax(cpu_devices: int = 1) -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / f"jax-{platform.machine()}-{kind}"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cpu_devices))
-    if cpu_devices > 1 and "xla_cpu_multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
-        one_thread = "--xla_cpu_multi_thread_eigen=false"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {one_thread}".strip()
 
 
 def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: bool, quiet: bool) -> str:
-    """Train into a directory, new or not; with `evaluating`, each checkpoint is evaluated as it appears."""
+    """Train into a directory, new or not; with `evaluating`, each checkpoint is evaluated as it appears.
+
+    All hosts stop where one of them is asked to.
+    """
     prepare_jax(config.mesh.cpu_devices)
     import jax
 
@@ -47,15 +65,18 @@ def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: b
 
     devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
     described = environment(["scaling", *sys.argv[1:]], devices)
-    run = Run.create(path, dump(config), config_hash(config), described)
-    with stage(run, "train"), tracking.Terminal(path, config, quiet) as terminal:
+    run = hosts.first(lambda: Run.create(path, dump(config), config_hash(config), described))
+    with stage(run, "train"), tracking.Terminal(path, config, quiet or not hosts.is_first()) as terminal:
+
+        def stopping() -> bool:
+            return hosts.any_host(stop())
 
         def on_checkpoint(name: str) -> None:
-            evaluate.evaluate(path, config, names=[name], terminal=terminal, stop=stop)
+            evaluate.evaluate(path, config, names=[name], terminal=terminal, stop=stopping)
 
         callback = on_checkpoint if evaluating else None
-        state = training.train(path, config, terminal=terminal, on_checkpoint=callback, stop=stop)
-    run.write_status(state, "train")
+        state = training.train(path, config, terminal=terminal, on_checkpoint=callback, stop=stopping)
+    _write_status(run, state, "train")
     return state
 
 
@@ -67,10 +88,12 @@ def evaluate(
     from scaling import evaluate as evaluation
     from scaling import tracking
 
-    run = Run.open(path)
-    with stage(run, "evaluate"), tracking.Terminal(path, config, quiet) as terminal:
-        state = evaluation.evaluate(path, config, names=names, terminal=terminal, stop=stop)
-    run.write_status(state, "evaluate")
+    run = hosts.first(lambda: Run.open(path))
+    with stage(run, "evaluate"), tracking.Terminal(path, config, quiet or not hosts.is_first()) as terminal:
+        state = evaluation.evaluate(
+            path, config, names=names, terminal=terminal, stop=lambda: hosts.any_host(stop())
+        )
+    _write_status(run, state, "evaluate")
     return state
 
 
@@ -92,18 +115,23 @@ def _stage_unless_training(path: Path, name: str) -> Iterator[None]:
         return
     with stage(run, name):
         yield
-    run.write_status("done", name)
+    _write_status(run, "done", name)
 
 
 @contextlib.contextmanager
 def stage(run: Run, name: str) -> Iterator[None]:
     """Records that a stage runs, and why it failed if it did."""
-    run.write_status("running", name)
+    _write_status(run, "running", name)
     try:
         yield
     except KeyboardInterrupt:
-        run.write_status("preempted", name)
+        _write_status(run, "preempted", name)
         raise
     except BaseException as error:
-        run.write_status("failed", name, f"{type(error).__name__}: {error}")
+        _write_status(run, "failed", name, f"{type(error).__name__}: {error}")
         raise
+
+
+def _write_status(run: Run, state: str, stage: str, reason: str = "") -> None:
+    if hosts.is_first():
+        run.write_status(state, stage, reason)

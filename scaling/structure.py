@@ -32,6 +32,9 @@ class ConfigError(ValueError):
         super().__init__("\n".join(lines))
         self.lines = tuple(lines)
 
+    def __reduce__(self) -> tuple[type, tuple]:
+        return type(self), (self.lines,)
+
 
 def structure(data: Mapping[str, Any], cls: type[T]) -> T:
     """The dataclass that plain data describes. Raises ConfigError with every unknown or wrong field."""

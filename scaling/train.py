@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling import checkpoints, schedule
+from scaling import checkpoints, hosts, schedule
 from scaling.batches import Batch, demonstrations, microbatches, update_cost
 from scaling.config import Config, StageConfig
 from scaling.flops import Ledger
@@ -62,7 +62,7 @@ class Trainer:
             self.step, self.ledger = manifest["step"], Ledger.from_dict(manifest["ledger"])
             if self.phase == "rl" and config.rl.kl:
                 self.reference = self._restore_reference(abstract)
-        run.cut_train(self.step)
+        hosts.first(lambda: run.cut_train(self.step))
 
     @property
     def phase(self) -> str:
@@ -87,7 +87,7 @@ class Trainer:
 
     def _restore_reference(self, abstract: Any) -> nnx.State:
         """The policy that RL started from."""
-        starts = [manifest["name"] for manifest in self.run.manifests() if manifest["kind"] == "start"]
+        starts = [m["name"] for m in hosts.first(self.run.manifests) if m["kind"] == "start"]
         restored = checkpoints.restore(self.run, abstract, starts[0], warn=self.warn) if starts else None
         if restored is None:
             raise TrainingError(
@@ -209,12 +209,13 @@ def train(
 ) -> str:
     """Train from where the run directory stands to the end; "done", or "preempted" once `stop()` is true.
 
-    `on_checkpoint` gets the name of each checkpoint of the experiment as it appears. Raises TrainingError for a
-    loss or gradient that is not finite.
+    `on_checkpoint` gets the name of each checkpoint of the experiment as it appears. On several hosts all of this
+    is to be called on each; the first one keeps the records. Raises TrainingError for a loss or gradient that is
+    not finite.
     """
     run = Run.open(run_dir)
     trainer = Trainer(config, run, terminal.message)
-    mirror = Mirror(run_dir, dataclasses.asdict(config))
+    mirror = Mirror(run_dir, dataclasses.asdict(config)) if hosts.is_first() else None
     saved = mirrored = monotonic()
 
     def checkpoint(kind: str, targets: dict[str, list[float]]) -> None:
@@ -223,7 +224,7 @@ def train(
             on_checkpoint(name)
 
     try:
-        if trainer.step == 0 and trainer.phase == "rl" and not run.manifest_names():
+        if trainer.step == 0 and trainer.phase == "rl" and not hosts.first(run.manifest_names):
             checkpoint("start", {"train": [], "rl": []})
         while not trainer.done:
             if stop():
@@ -231,7 +232,8 @@ def train(
                 return "preempted"
             before, warming = trainer.ledger, trainer.phase == "warm_start"
             row = trainer.advance()
-            run.append_train([row])
+            if hosts.is_first():
+                run.append_train([row])
             targets = crossings(config, before, trainer.ledger)
             if warming and trainer.phase == "rl":
                 trainer.enter_rl()
@@ -240,20 +242,21 @@ def train(
                 checkpoint("end", targets)
             elif targets["train"] or targets["rl"]:
                 checkpoint("threshold", targets)
-            elif monotonic() - saved > config.schedule.resume_seconds:
+            elif hosts.any_host(monotonic() - saved > config.schedule.resume_seconds):
                 checkpoint("resume", targets)
             else:
                 targets = {}
             now = monotonic()
             saved = now if targets else saved
-            if targets or now - mirrored > MIRROR_SECONDS:
+            if mirror is not None and (targets or now - mirrored > MIRROR_SECONDS):
                 mirrored = now
                 run.write_status("running", "train")
                 mirror.sync()
             terminal.train_row(row, **_axis(config, row))
         return "done"
     finally:
-        mirror.finish()
+        if mirror is not None:
+            mirror.finish()
 
 
 def _axis(config: Config, row: dict[str, Any]) -> dict[str, Any]:

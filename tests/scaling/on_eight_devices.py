@@ -1,24 +1,36 @@
-"""Run by test_sharding.py in a process of eight devices: each mesh against one device, a line of what differs."""
+"""Run by test_sharding.py in a process of eight devices: each mesh against one device, a line of JSON each."""
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from toy import CONFIG, MODEL, TASK, VOCAB, model, one_device, problems
 
 from scaling.batches import Batch
+from scaling.checkpoints import leaf_hash, leaf_paths, restore, save
 from scaling.config import MeshConfig
-from scaling.learner import gradient, make_optimiser
+from scaling.learner import abstract_state, gradient, make_optimiser, step
 from scaling.objectives import RECIPES
+from scaling.records import Run
 from scaling.sampling import left_pad, row_keys, sample
-from scaling.sharding import make_mesh, place, place_batch
+from scaling.sharding import make_mesh, place, place_batch, shardings
 from scaling.tasks import PAD
 
 MESHES = {
     "data=8": MeshConfig(),
     "fsdp=8": MeshConfig(fsdp=8),
+    "tensor=8": MeshConfig(tensor=8),
     "data=2 fsdp=2 tensor=2": MeshConfig(fsdp=2, tensor=2),
 }
-GRAPHDEF, PARAMS = model()
-WIDTH = 16
+CONFIG = replace(CONFIG, model=replace(MODEL, heads=8, kv_heads=8))
+GRAPHDEF, PARAMS = model(CONFIG.model)
+WIDTH, SPAN = 16, TASK.prompt_tokens + 6 + 1 + TASK.answer_tokens
+TX = make_optimiser(CONFIG, "rl")
 
 
 def batch() -> Batch:
@@ -30,21 +42,30 @@ def batch() -> Batch:
     return Batch(prompts, padding, tokens, *(x.astype(np.float32) for x in floats))
 
 
-def run(mesh) -> tuple[list[np.ndarray], np.ndarray]:
-    """The gradient's leaves, and tokens sampled at temperature 0."""
-    params = place(PARAMS, mesh)
-    grads, _ = gradient(GRAPHDEF, params, None, [batch()], mesh, recipe=RECIPES["cispo"])
+def initial(mesh):
+    params = jax.tree.map(jnp.copy, PARAMS)  # a step consumes its state
+    return place({"params": params, "opt_state": TX.init(params)}, mesh)
+
+
+def learn(mesh) -> tuple[float, list[np.ndarray], dict]:
+    """The loss, the gradient's leaves, and the state after a step."""
+    state = initial(mesh)
+    grads, metrics = gradient(GRAPHDEF, state["params"], None, [batch()], mesh, recipe=RECIPES["cispo"])
+    leaves = [np.asarray(x) for x in jax.tree.leaves(grads)]
+    params, opt_state, _ = step(TX, state["params"], state["opt_state"], grads, 1e-2)
+    return float(metrics["loss"]), leaves, {"params": params, "opt_state": opt_state}
+
+
+def greedy(mesh) -> tuple[np.ndarray, list[str]]:
+    """Tokens at temperature 0, and the shapes that one device has of a layer's keys and values in the loop."""
     prompts, padding = batch()[:2]
-    (rollout,) = sample(
-        GRAPHDEF,
-        params,
-        *place_batch((prompts, padding, row_keys(0, 1, 0, np.arange(16))), mesh),
-        group=2,
-        budgets=(6,),
-        answer_tokens=TASK.answer_tokens,
-        temperature=0.0,
-    )
-    return [np.asarray(x) for x in jax.tree.leaves(grads)], np.asarray(rollout.tokens_BxT)
+    arrays = place_batch((prompts, padding, row_keys(0, 1, 0, np.arange(16))), mesh)
+    options = dict(group=2, budgets=(6,), answer_tokens=TASK.answer_tokens, temperature=0.0, mesh=mesh)
+    compiled = sample.lower(GRAPHDEF, place(PARAMS, mesh), *arrays, **options).compile()
+    (rollout,) = compiled(place(PARAMS, mesh), *arrays)
+    loops = [line for line in compiled.as_text().splitlines() if " while(" in line]
+    shapes = re.findall(rf"f32\[(\d+,\d+,{SPAN},\d+)\]", "".join(loops))
+    return np.asarray(rollout.tokens_BxT), sorted(set(shapes))
 
 
 def held(x: jax.Array) -> float:
@@ -52,14 +73,41 @@ def held(x: jax.Array) -> float:
     return x.addressable_shards[0].data.size / x.size
 
 
-assert len(jax.devices()) == 8 and MODEL.kv_heads % 2 == 0
-expected, tokens = run(one_device())
-for name, config in MESHES.items():
+def hashes(state) -> dict[str, str]:
+    return {path: leaf_hash(leaf) for path, leaf in leaf_paths(state).items()}
+
+
+def ruled(state, mesh) -> bool:
+    """Whether every leaf is where its rule wants it."""
+    same = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), state, shardings(state, mesh))
+    return all(jax.tree.leaves(same))
+
+
+assert len(jax.devices()) == 8
+run = Run.create(Path(sys.argv[1]), "", "abc", {})
+loss, grads, state = learn(one_device())
+tokens, _ = greedy(one_device())
+written = {save(run, state, {"step": 0, "kind": "threshold"}): hashes(state)}
+for i, (name, config) in enumerate(MESHES.items()):
     mesh = make_mesh(config)
-    grads, again = run(mesh)
-    gap = max(float(np.abs(a - b).max()) for a, b in zip(expected, grads, strict=True))
-    print(f"{name}: {gap:.2e} {'same' if (again == tokens).all() else 'other'}")
-    state = place({"params": PARAMS, "opt_state": make_optimiser(CONFIG, "rl").init(PARAMS)}, mesh)
-    matrix, moments = (held(t["blocks"][0]["up"][...]) for t in (state["params"], state["opt_state"][1].mu))
-    rows = held(place_batch(batch(), mesh).tokens_BxT)
-    print(f"{name} holds {matrix} of a matrix, {moments} of its moments, {rows} of a batch")
+    loss_here, grads_here, state = learn(mesh)
+    tokens_here, cache = greedy(mesh)
+    written[save(run, state, {"step": i + 1, "kind": "threshold"})] = hashes(state)
+    whole = initial(mesh)
+    said = {
+        "loss": abs(loss - loss_here),
+        "gradient": max(float(np.abs(a - b).max()) for a, b in zip(grads, grads_here, strict=True)),
+        "tokens": bool((tokens == tokens_here).all()),
+        "cache": cache,
+        "ruled": [ruled(whole, mesh), ruled(state, mesh)],
+        "matrix": held(whole["params"]["blocks"][0]["up"][...]),
+        "moments": held(whole["opt_state"][1].mu["blocks"][0]["up"][...]),
+        "batch": held(place_batch(batch(), mesh).tokens_BxT),
+    }
+    print(json.dumps({"mesh": name, **said}))
+for name, config in {"one device": None, **MESHES}.items():
+    mesh = make_mesh(config) if config else one_device()
+    _, abstract = abstract_state(CONFIG, len(VOCAB), mesh)
+    for checkpoint, expected in written.items():
+        restored, _ = restore(run, abstract, checkpoint, warn=sys.exit) or ({}, None)
+        assert hashes(restored) == expected and ruled(restored, mesh), f"{checkpoint} on {name}"

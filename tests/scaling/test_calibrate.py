@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from small_runs import small
-from toy import MODEL, TASK, VOCAB, problems
+from toy import MODEL, TASK, VOCAB, one_device, problems
 
 from scaling import calibrate
 from scaling.model import build
@@ -17,9 +17,18 @@ from scaling.tasks import ANSWER, END, PAD
 def test_a_talkative_policy_thinks_until_its_budget_ends_it(tied):
     graphdef, params = build(replace(MODEL, tied=tied), len(VOCAB), 0)
     prompts, padding = left_pad([p.prompt for p in problems(4)], TASK.prompt_tokens)
-    options = {"group": 2, "budgets": (9,), "answer_tokens": TASK.answer_tokens, "temperature": 1.0}
-    keys = row_keys(0, 1, 0, np.arange(8))
-    (found,) = sample(graphdef, calibrate.talkative(params), prompts, padding, keys, **options)
+    (found,) = sample(
+        graphdef,
+        calibrate.talkative(params),
+        prompts,
+        padding,
+        row_keys(0, 1, 0, np.arange(8)),
+        group=2,
+        budgets=(9,),
+        answer_tokens=TASK.answer_tokens,
+        temperature=1.0,
+        mesh=one_device(),
+    )
     thinking = np.asarray(found.tokens_BxT)[:, :9]
     assert found.forced_B.all() and not np.isin(thinking, (PAD, END, ANSWER)).any()
     assert len(set(thinking.ravel().tolist())) > 3

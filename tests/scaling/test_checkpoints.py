@@ -199,7 +199,7 @@ def test_the_trouble_of_the_machine_is_no_damage(run, monkeypatch):
     def deny(*_, **__):
         raise PermissionError("not yours")
 
-    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "restore", deny)
+    monkeypatch.setattr(checkpoints.ocp.PyTreeCheckpointHandler, "restore", deny)
     with pytest.raises(PermissionError):
         restore(run, abstract(state))
     assert run.manifest_names() == ["00000001"]

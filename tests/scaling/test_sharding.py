@@ -1,5 +1,6 @@
-"""Sharding: the same gradient and the same tokens on every mesh, and each parameter where its rule says."""
+"""Sharding: the same loss, gradient and tokens on every mesh, and each array where its rule says."""
 
+import json
 import os
 import subprocess
 import sys
@@ -21,31 +22,56 @@ EIGHT = Path(__file__).parent / "on_eight_devices.py"
 
 
 @pytest.fixture(scope="module")
-def eight() -> str:
-    """What `on_eight_devices.py` says, in a process that takes the CPU for eight devices."""
+def eight(tmp_path_factory) -> dict[str, dict]:
+    """What `on_eight_devices.py` says of each mesh, in a process that takes the CPU for eight devices."""
     cheap = (
         "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # compiles in half the time
     )
     flags = f"--xla_cpu_multi_thread_eigen=false {cheap}"
     env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
-    done = subprocess.run([sys.executable, EIGHT], env=env, capture_output=True, text=True, timeout=600)
+    env["PYTHONPATH"] = str(EIGHT.parents[2])
+    command = [sys.executable, EIGHT, tmp_path_factory.mktemp("eight") / "run"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return {said.pop("mesh"): said for said in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.mark.parametrize("mesh", ["data=8", "fsdp=8", "data=2 fsdp=2 tensor=2"])
-def test_a_mesh_changes_neither_gradient_nor_tokens(eight, mesh):
-    line = next(line for line in eight.splitlines() if line.startswith(f"{mesh}:"))
-    gap, tokens = line.split(": ")[1].split()
-    assert float(gap) < 1e-5, f"the gradient is off by {gap}"
-    assert tokens == "same"
+MESHES = ("data=8", "fsdp=8", "tensor=8", "data=2 fsdp=2 tensor=2")
 
 
-def test_parameters_and_batches_are_split(eight):
-    """Bytes of the embedding and rows of a batch on one of eight devices, as shares of the whole."""
-    assert "fsdp=8 holds 0.125 of a matrix, 0.125 of its moments, 0.125 of a batch" in eight
-    assert "data=8 holds 1.0 of a matrix, 1.0 of its moments, 0.125 of a batch" in eight
-    assert "data=2 fsdp=2 tensor=2 holds 0.25 of a matrix, 0.25 of its moments, 0.25 of a batch" in eight
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_mesh_changes_neither_loss_nor_gradient_nor_greedy_tokens(eight, mesh):
+    assert eight[mesh]["loss"] < 1e-5 and eight[mesh]["gradient"] < 1e-5
+    assert eight[mesh]["tokens"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mesh", "shares", "cache"),
+    [
+        ("data=8", (1, 1, 1 / 8), "2,8,14,8"),
+        ("fsdp=8", (1 / 8, 1 / 8, 1 / 8), "2,8,14,8"),
+        ("tensor=8", (1 / 8, 1 / 8, 1), "16,1,14,8"),
+        ("data=2 fsdp=2 tensor=2", (1 / 4, 1 / 4, 1 / 4), "4,4,14,8"),
+    ],
+)
+def test_each_device_holds_its_part_alone(eight, mesh, shares, cache):
+    """Shares of a matrix, its moments and a batch; the shape of what it has of 16 rows × 8 heads of cache."""
+    assert (eight[mesh]["matrix"], eight[mesh]["moments"], eight[mesh]["batch"]) == shares
+    assert eight[mesh]["cache"] == [cache]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_step_leaves_parameters_and_moments_where_their_rules_say(eight, mesh):
+    assert eight[mesh]["ruled"] == [True, True]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_any_mesh_restores_bit_for_bit_on_any_other(eight):
+    """`on_eight_devices.py` fails where one does not: five meshes on five."""
+    assert len(eight) == len(MESHES)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +102,7 @@ def test_each_parameter_and_its_moments_follow_their_own_rule():
     found = set()
     for path, spec in specs(len(VOCAB), data=2, fsdp=2, tensor=2).items():
         name = next((n for n in RULES if f"'{n}'" in path), None)
-        assert spec == (RULES[name] if name else P()), path
+        assert spec == (P(*filter(None, RULES[name])) if name else P()), path
         found.add(name)
     assert found == {*RULES, None} - {"gate"}
 
@@ -84,11 +110,11 @@ def test_each_parameter_and_its_moments_follow_their_own_rule():
 def test_a_dimension_that_does_not_divide_is_replicated():
     assert CONFIG.model.width % 4 == 0
     odd = specs(13, data=1, fsdp=4, tensor=2)
-    assert odd["['params']['embedding'].value"] == P(None, None)
-    assert odd["['params']['unembedding'].value"] == P("fsdp", None)
+    assert odd["['params']['embedding'].value"] == P()
+    assert odd["['params']['unembedding'].value"] == P("fsdp")
     assert odd["['params']['blocks'][0]['query'].value"] == P("fsdp", "tensor")
     whole = specs(13, data=1, fsdp=3, tensor=7)
-    assert all(spec in (P(), P(None, None)) for spec in whole.values())
+    assert all(spec == P() for spec in whole.values())
 
 
 def test_arrays_of_a_batch_keep_their_values():
