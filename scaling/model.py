@@ -91,8 +91,8 @@ class Block(nnx.Module):
         return x_BxTxW + up_BxTxF @ self.down[...].astype(h.dtype)
 
 
-def recomputed(block: Block, x_BxTxW, positions_T, mask_BxTxS, cache: None, index, span):
-    """The block without a cache, its inside computed again in the backward pass.
+def recomputed(block: Block, x_BxTxW, positions_T, mask_BxTxS, cache, index, span):
+    """The block without a cache (it is None), its inside computed again in the backward pass.
 
     A plain closure: `nnx.remat` refuses parameters of another trace, such as those of a reference policy.
     """
