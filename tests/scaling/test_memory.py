@@ -1,6 +1,5 @@
 """Memory: what the plan says is what the compiler says of the programs that a run calls, and advice that holds."""
 
-import jax
 import pytest
 from small_runs import go, small
 
@@ -23,12 +22,12 @@ def test_what_is_held_beside_a_program_is_added_to_it():
 
 def compiler(config, devices, programs=memory.PROGRAMS):
     """Programs whose temporary memory follows the settings, as a compiler would have it."""
-    fsdp, way = config.mesh.fsdp, devices // 1
+    fsdp = config.mesh.fsdp
     temporary = {
-        "gradient": (1 if config.model.remat else 4) * config.microbatch / way,
+        "gradient": (1 if config.model.remat else 4) * config.microbatch / devices,
         "step": 0,
-        "rollout": config.rl.problems / way,
-        "evaluation": config.evaluation.chunk / way,
+        "rollout": config.rl.problems / devices,
+        "evaluation": config.evaluation.chunk / devices,
     }
     return {
         "mesh": {"data": devices // fsdp, "fsdp": fsdp, "tensor": 1},
@@ -103,8 +102,7 @@ def test_memory_is_what_the_compiler_says_of_the_programs_a_run_calls(tmp_path, 
 
     def recorded(name, function):
         def call(*args, **options):
-            abstract = jax.tree.map(lambda x: x, args)
-            found = aot.bytes_of(function.lower(*abstract, **options).compile())
+            found = aot.bytes_of(function.lower(*args, **options).compile())
             real[name] = max(real.get(name, {"temporary": -1}), found, key=lambda f: f["temporary"])
             return function(*args, **options)
 
