@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME…] [--json]`: how fast, beside whom. Everything takes under three minutes."""
+"""`python -m benchmarks [NAME…] [--json]`: how fast, beside whom. Some peers come with the extra `bench`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,16 @@ from benchmarks import Row, pin
 def registry() -> dict[str, Callable[[], list[Row]]]:
     """Benchmarks by name. Imported here and not above, so that threads are pinned first."""
     from benchmarks.bootstrap import bootstrap, families
+    from benchmarks.engine import grid_tokens, peak, sampling, train_step
 
-    return {"bootstrap": bootstrap, "families": families}
+    return {
+        "peak": peak,
+        "train_step": train_step,
+        "sampling": sampling,
+        "grid_tokens": grid_tokens,
+        "bootstrap": bootstrap,
+        "families": families,
+    }
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -5,12 +5,12 @@ Shapes: B sequences, N prompt tokens (left-padded), T generated tokens (right-pa
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from scaling import tasks
 from scaling.config import ModelConfig, StageConfig
 from scaling.flops import train_sequence
 from scaling.sampling import left_pad
@@ -54,9 +54,7 @@ def demonstrations(task: Task, problems: Sequence[Problem], stage: StageConfig, 
 
     Every token that is the model's own word weighs the same.
     """
-    rng = random.Random(seed)
-    budgets = [rng.choice((stage.budget, rng.randint(0, stage.budget))) for _ in problems]
-    demos = [task.demonstrate(p, stage.demo, b, rng) for p, b in zip(problems, budgets, strict=True)]
+    demos = tasks.demonstrations(task, problems, stage, seed)
     shape = (len(demos), max(len(demo.tokens) for demo in demos))
     tokens, mask = np.full(shape, PAD, np.int32), np.zeros(shape, np.float32)
     for i, demo in enumerate(demos):

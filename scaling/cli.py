@@ -27,7 +27,7 @@ DONE, FAILED, BAD_INPUT, PREEMPTED = 0, 1, 2, 75
 OURS = ("scaling", "analysis", "sweeps")
 
 PresetOrFile = Annotated[
-    Positional[str | None], arg(metavar="[CONFIG]", help="A preset (tiny, demo, hour, pod) or a YAML file.")
+    Positional[str | None], arg(metavar="[CONFIG]", help="A preset (tiny, demo, hour, slice, pod) or a YAML file.")
 ]
 RunDirectory = Annotated[Positional[Path], arg(metavar="DIR", help="A run's directory.")]
 Column = Annotated[str | None, arg(metavar="COLUMN")]
@@ -82,7 +82,9 @@ def run(
     from scaling.interrupt import Stop
 
     if dry_run:
-        return _print_plan(resolve.config_and_directory(config, dir, overrides)[0], json)
+        from scaling.plan import plan as planned
+
+        return _print_plan(planned(resolve.config_and_directory(config, dir, overrides)[0]), json)
     with Stop() as stop:
         with stages.together(cluster):
             settings, path = hosts.first(lambda: resolve.config_and_directory(config, dir, overrides))
@@ -215,11 +217,48 @@ def report(dir: RunDirectory, *, json: Json = False) -> int:
     return _reported(dir, stages.report(dir), json)
 
 
-def plan(config: PresetOrFile = None, *, overrides: Overrides = (), json: Json = False) -> int:
-    """What a config costs and saves: parameters, FLOPs, checkpoints, test grid. Trains nothing."""
+def plan(
+    config: PresetOrFile = None,
+    *,
+    overrides: Overrides = (),
+    devices: Annotated[int | None, arg(metavar="N", help="Compile for so many devices; say their memory.")] = None,
+    accelerator: Annotated[
+        str | None, arg(metavar="NAME", help="h100, v5p, …: say whether it fits, and how long it takes there.")
+    ] = None,
+    utilisation: Annotated[
+        float | None, arg(metavar="SHARE", help="Of the accelerator's peak FLOP/s, assumed in training.")
+    ] = None,
+    calibrate: Annotated[bool, arg(help="Time about 20 steps on this machine first.")] = False,
+    price: Annotated[float | None, arg(metavar="USD", help="Of one device for an hour.")] = None,
+    json: Json = False,
+) -> int:
+    """What a config costs, saves and needs: FLOPs, thresholds, test grid, disk, memory, time. Trains nothing."""
+    from scaling import plan as plans
+    from scaling.forecast import UTILISATION
     from scaling.resolve import load_config
+    from scaling.structure import ConfigError
 
-    return _print_plan(load_config(config or "demo", overrides), json)
+    settings = load_config(config or "demo", overrides)
+    if calibrate and (devices or accelerator or utilisation):
+        raise ConfigError(["--calibrate times this machine; --devices, --accelerator, --utilisation plan others"])
+    if price is not None and not (calibrate or accelerator):
+        raise ConfigError([f"--price = {price}: needs --accelerator or --calibrate, which say how long it takes"])
+    for name, value in (("devices", devices), ("utilisation", utilisation), ("price", price)):
+        if value is not None and not value > 0:
+            raise ConfigError([f"--{name} = {value}: must be above 0"])
+    if calibrate:
+        from scaling import stages
+
+        stages.prepare_jax(settings.mesh.cpu_devices)
+        from scaling.calibrate import calibrate as measured
+
+        rates = measured(settings, lambda text: print(text, file=sys.stderr, flush=True))
+        facts = plans.priced(plans.plan(settings, rates), 1, price)
+    elif devices or accelerator:
+        facts = plans.plan_for(settings, devices, accelerator, utilisation or UTILISATION, price)
+    else:
+        facts = plans.plan(settings)
+    return _print_plan(facts, json)
 
 
 def check(dir: RunDirectory, *, json: Json = False) -> int:
@@ -353,11 +392,9 @@ def _finish(path: Path, state: str, json: bool, **facts: Any) -> int:
     return code
 
 
-def _print_plan(config: Config, json: bool) -> int:
+def _print_plan(facts: dict[str, Any], json: bool) -> int:
     from scaling.plan import describe
-    from scaling.plan import plan as make_plan
 
-    facts = make_plan(config)
     if json:
         _print_json(facts)
     else:

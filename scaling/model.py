@@ -107,6 +107,14 @@ class Block(nnx.Module):
         return x_BxTxW + up_BxTxF @ self.down[...].astype(h.dtype)
 
 
+def recomputed(block: Block, x_BxTxW, positions_T, mask_BxTxS, cache, index, span):
+    """The block without a cache (it is None), its inside computed again in the backward pass.
+
+    A plain closure: `nnx.remat` refuses parameters of another trace, such as those of a reference policy.
+    """
+    return jax.checkpoint(lambda x: block(x, positions_T, mask_BxTxS, cache, index, span)[0])(x_BxTxW), cache
+
+
 class Decoder(nnx.Module):
     """Pre-norm decoder: RMSNorm, rotary positions, grouped-query attention, relu² or gated feed-forward."""
 
@@ -140,7 +148,7 @@ class Decoder(nnx.Module):
         seen_BxTxS = (keys_S <= positions_T[:, None]) & (keys_S >= padding_B[:, None, None])
         bias_BxTxS = jnp.where(seen_BxTxS, 0.0, HIDDEN)
         x_BxTxW = self.embedding[...].astype(c.dtype)[tokens_BxT]
-        call = nnx.remat(Block.__call__, static_argnums=(6,)) if c.remat else Block.__call__
+        call = recomputed if c.remat and cache is None else Block.__call__
         new_cache = []
         for i, block in enumerate(self.blocks):
             x_BxTxW, layer = call(block, x_BxTxW, positions_T, bias_BxTxS, cache and cache[i], index, S)

@@ -1,103 +1,172 @@
-"""What a config will cost and save, before anything is spent."""
+"""What a config will cost, save and need, before anything is spent."""
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
-from scaling import flops, schedule
-from scaling.config import Config, StageConfig, samples_at
-from scaling.tasks import Task, make_task
+from scaling import costs, flops, forecast, memory, schedule
+from scaling.accelerators import ACCELERATORS
+from scaling.config import Config, samples_at
+from scaling.structure import ConfigError, hint
+from scaling.tasks import make_task
 
-SAMPLED = 64
-"""Problems, and demonstrations, whose lengths stand for all others."""
 
+def plan(config: Config, rates: forecast.Rates | None = None) -> dict[str, Any]:
+    """Parameters, FLOPs by phase, thresholds with the steps (and seconds) expected there, the test grid and the
+    disk, as plain data.
 
-def plan(config: Config) -> dict[str, Any]:
-    """Parameters, FLOPs by phase, thresholds on both axes and the test grid, as plain data.
-
-    The warm start is estimated from a sample of demonstrations; RL steps and evaluations are bounds, taken as
-    if every completion used its whole budget. Evaluation is not train compute.
+    RL steps and evaluations are bounded by completions that use their whole budget; `expected` is said where
+    they are taken to be as long as demonstrations. Evaluation is not train compute.
     """
-    task = make_task(config.task)
-    vocab = len(task.vocab)
+    task, cost = make_task(config.task), costs.costs(config)
+    vocab, warm, grid = len(task.vocab), cost.warm_start, config.schedule
     stages = [
-        {"demo": stage.demo, "steps": stage.steps, "flops": stage_flops(config, task, stage)}
-        for stage in config.warm_start.stages
+        {"demo": stage.demo, "steps": len(stage.flops), "flops": sum(stage.flops), "exact": stage.exact}
+        for stage in cost.stages
     ]
-    warm = sum(stage["flops"] for stage in stages)
-    step = sum(step_flops(config, task, budget) for budget in config.rl.budgets) / len(config.rl.budgets)
-    grid = config.schedule
     thresholds = {
         "train": schedule.grid(grid.first, warm + config.rl.flops, grid.train_points_per_decade),
         "rl": schedule.grid(grid.rl_first, config.rl.flops, grid.points_per_decade),
     }
-    cells = [{"budget": budget, "samples": samples_at(config, budget)} for budget in config.evaluation.budgets]
+    kept = len(thresholds["train"]) + len(thresholds["rl"]) + 2
+    least, expected = (cost.rl_step_at(config.rl.flops, cycle) for cycle in (cost.bound, cost.expected))
+    evaluation = costs.evaluation(config, task)
+    a_checkpoint = costs.checkpoint_bytes(config, vocab)
     return {
         "parameters": flops.total_params(config.model, vocab),
         "matrix_parameters": flops.matmul_params(config.model, vocab),
-        "warm_start": {"flops": warm, "stages": stages},
-        "rl": {"flops": config.rl.flops, "steps_at_least": -(-config.rl.flops // step)},
+        "warm_start": {"flops": warm, "exact": all(stage.exact for stage in cost.stages), "stages": stages},
+        "rl": {"flops": config.rl.flops, "steps_at_least": least, "steps_expected": expected},
         "thresholds": thresholds,
-        "checkpoints_at_most": len(thresholds["train"]) + len(thresholds["rl"]) + 2,
+        "checkpoints_at_most": kept,
+        "milestones": forecast.milestones(config, cost, rates),
         "evaluation": {
             "problems": config.evaluation.problems,
-            "grid": cells,
-            "flops_a_checkpoint_at_most": evaluation_flops(config, task),
+            "grid": [{"budget": b, "samples": samples_at(config, b)} for b in config.evaluation.budgets],
+            "flops_a_checkpoint_at_most": evaluation["spent"],
+            "flops_of_every_setting_alone": evaluation["alone"],
         },
+        "disk": {"bytes_a_checkpoint": a_checkpoint, "bytes_at_most": a_checkpoint * (kept + 1)},
     }
 
 
-def stage_flops(config: Config, task: Task, stage: StageConfig) -> int:
-    """Estimated FLOPs of a stage of the warm start: its examples × the mean over sampled demonstrations."""
-    costs = []
-    for index in range(SAMPLED):
-        problem = task.problem(config.seed, "train", index)
-        demonstration = task.demonstrate(problem, stage.demo, stage.budget, random.Random(index))
-        fed = len(problem.prompt) + len(demonstration.tokens) - 1
-        costs.append(flops.train_sequence(config.model, len(task.vocab), fed))
-    return stage.steps * stage.batch * sum(costs) // SAMPLED
+def plan_for(
+    config: Config, devices: int | None, accelerator: str | None, utilisation: float, price: float | None
+) -> dict[str, Any]:
+    """The plan with memory on so many devices, and with time, device-hours and cost on this accelerator.
+
+    `devices` None: as few as the mesh can do with. `accelerator` None: memory only. `price` in USD an hour.
+    Raises ConfigError for an accelerator that is not in the table and a mesh that does not fit the devices.
+    """
+    if accelerator is not None and accelerator not in ACCELERATORS:
+        raise ConfigError([f"--accelerator = {accelerator!r}: must be known{hint(accelerator, ACCELERATORS)}"])
+    make_task(config.task)  # what it refuses is said before anything is compiled
+    device = ACCELERATORS[accelerator] if accelerator is not None else None
+    account = memory.account(config, devices, device.memory if device is not None else None)
+    if device is None:
+        return plan(config) | {"memory": account}
+    sheet = forecast.from_data_sheet(config, costs.costs(config), device, account["mesh"], utilisation)
+    return priced(plan(config, sheet), account["devices"], price) | {"memory": account}
 
 
-def step_flops(config: Config, task: Task, budget: int) -> int:
-    """FLOPs of one RL step in which every completion uses its whole budget and answer."""
-    model, vocab, prompt = config.model, len(task.vocab), task.prompt_tokens
-    generated = _longest(task, budget)
-    sequences = config.rl.problems * config.rl.samples
-    rollout = config.rl.problems * flops.prefill(model, vocab, prompt)
-    rollout += sequences * flops.decode(model, vocab, prompt, generated)
-    fed = prompt + generated - 1
-    update = sequences * flops.train_sequence(model, vocab, fed)
-    reference = sequences * flops.sequence(model, vocab, 0, fed) if config.rl.kl else 0
-    return rollout + update + reference
-
-
-def evaluation_flops(config: Config, task: Task) -> int:
-    """FLOPs of evaluating one checkpoint as if every setting of the grid were sampled on its own."""
-    model, vocab, prompt = config.model, len(task.vocab), task.prompt_tokens
-    decodes = sum(
-        samples_at(config, budget)[-1] * flops.decode(model, vocab, prompt, _longest(task, budget))
-        for budget in config.evaluation.budgets
-    )
-    return config.evaluation.problems * (flops.prefill(model, vocab, prompt) + decodes)
-
-
-def _longest(task: Task, budget: int) -> int:
-    """Most tokens of a completion: thinking, the answer mark, the answer."""
-    return budget + 1 + task.answer_tokens
+def priced(facts: dict[str, Any], devices: int, price: float | None) -> dict[str, Any]:
+    """A plan that knows its seconds, with its hours on all devices and what they cost."""
+    hours = facts["milestones"]["seconds"] / 3600 * devices
+    return facts | {"device_hours": hours} | ({} if price is None else {"usd": hours * price})
 
 
 def describe(facts: dict[str, Any]) -> str:
     """The plan as a person reads it."""
-    warm, rl, evaluation = facts["warm_start"], facts["rl"], facts["evaluation"]
-    lines = [f"{facts['parameters']:,} parameters, {facts['matrix_parameters']:,} in matrix products", ""]
-    lines += [f"warm start      {warm['flops']:9.2e} FLOPs (estimated)"]
-    lines += [f"  {s['demo']:<12} {s['steps']:>6,} steps {s['flops']:9.2e}" for s in warm["stages"]]
-    lines += [f"RL              {rl['flops']:9.2e} FLOPs, at least {rl['steps_at_least']:,.0f} steps", ""]
-    lines += [f"checkpoints, at most {facts['checkpoints_at_most']}, when these FLOPs have been spent:"]
-    for axis, name in (("train", "from the start"), ("rl", "from RL's start")):
-        lines += [f"  {name:<16} {' '.join(f'{c:.2g}' for c in facts['thresholds'][axis]) or 'none'}"]
-    cost = evaluation["flops_a_checkpoint_at_most"]
-    lines += ["", f"each evaluated on {evaluation['problems']:,} problems, at most {cost:.2e} FLOPs:"]
-    lines += [f"  budget {cell['budget']:>6} samples {cell['samples']}" for cell in evaluation["grid"]]
-    return "\n".join(lines)
+    parts = [_compute(facts), _thresholds(facts["milestones"]), _evaluation(facts["evaluation"]), _disk(facts)]
+    if "memory" in facts:
+        parts.append(_memory(facts["memory"]))
+    if "device_hours" in facts:
+        parts.append(_time(facts))
+    return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _compute(facts: dict[str, Any]) -> list[str]:
+    warm, rl = facts["warm_start"], facts["rl"]
+    return [
+        f"{facts['parameters']:,} parameters, {facts['matrix_parameters']:,} in matrix products",
+        "",
+        f"warm start      {warm['flops']:9.2e} FLOPs{'' if warm['exact'] else ' (estimated)'}",
+        *(f"  {s['demo']:<12} {s['steps']:>6,} steps {s['flops']:9.2e}" for s in warm["stages"]),
+        f"RL              {rl['flops']:9.2e} FLOPs, at least {rl['steps_at_least']:,} steps with every",
+        f"                budget used, about {rl['steps_expected']:,} if they are as long as demonstrations",
+    ]
+
+
+def _thresholds(found: dict[str, Any]) -> list[str]:
+    timed = "seconds" in found
+    lines = [f"checkpoints, about {found['checkpoints']}, the start and the end of RL among them:"]
+    lines += [f"  {'FLOPs':>8} since    {'step':>9}" + (f" {'training':>10} {'in all':>10}" if timed else "")]
+    for row in found["rows"]:
+        since = {"train": "start", "rl": "RL"}[row["axis"]]
+        line = f"  {row['flops']:8.2e} {since:<7} {row['step']:>10,}"
+        lines += [line + (f" {_span(row['train_seconds']):>10} {_span(row['seconds']):>10}" if timed else "")]
+    return lines
+
+
+def _evaluation(found: dict[str, Any]) -> list[str]:
+    cost, alone = found["flops_a_checkpoint_at_most"], found["flops_of_every_setting_alone"]
+    return [
+        f"each evaluated on {found['problems']:,} problems, at most {cost:.2e} FLOPs",
+        f"({alone:.2e} if every setting were sampled alone):",
+        *(f"  budget {cell['budget']:>6} samples {cell['samples']}" for cell in found["grid"]),
+    ]
+
+
+def _disk(facts: dict[str, Any]) -> list[str]:
+    each, most = facts["disk"]["bytes_a_checkpoint"], facts["disk"]["bytes_at_most"]
+    return [f"disk: a checkpoint {_size(each)}, all of at most {facts['checkpoints_at_most']} {_size(most)}"]
+
+
+def _memory(found: dict[str, Any]) -> list[str]:
+    mesh = " × ".join(f"{axis} {size}" for axis, size in found["mesh"].items())
+    parts = ", ".join(f"{name} {_size(found[name])}" for name in ("parameters", "optimiser", "gradients"))
+    lines = [
+        f"memory of one of {found['devices']} devices ({mesh}): {parts};",
+        "with what each program needs, as compiled for virtual CPU devices (an accelerator's compiler may need",
+        "more or less temporary memory):",
+    ]
+    for name, program in found["programs"].items():
+        what = "activations" if name == "gradient" else "temporary"
+        cache = f", keys and values {_size(program['cache'])}" if program["cache"] else ""
+        need, inner = _size(found["needed"][name]), _size(program["temporary"])
+        lines.append(f"  {name:<11} {need:>9}  ({what} {inner}{cache})")
+    if "fits" in found:
+        says = "fits" if found["fits"] else "DOES NOT FIT"
+        most, usable, limit = (_size(found[name]) for name in ("most", "usable", "limit"))
+        lines.append(f"{says}: {most} of {usable} usable in {limit}")
+    for other in found.get("alternatives", ()):
+        says = "fits" if other["fits"] else "is not enough"
+        needs = ", ".join(f"{name} {_size(size)}" for name, size in other["needed"].items())
+        lines.append(f"  {' '.join(f'--set {setting}' for setting in other['set'])}: {says} ({needs})")
+    return lines + [f"note: {line}" for line in found["advice"]]
+
+
+def _time(facts: dict[str, Any]) -> list[str]:
+    found = facts["milestones"]
+    names = ("seconds", "train_seconds", "evaluation_seconds_a_checkpoint")
+    whole, training, each = (_span(found[name]) for name in names)
+    lines = [f"time: {whole}, of which training {training}; an evaluation {each}"]
+    lines += [f"  from {found['rates']}; compilation not counted"]
+    cost = f", {facts['usd']:,.2f} USD" if "usd" in facts else ""
+    return [*lines, f"{facts['device_hours']:,.2f} device-hours{cost}"]
+
+
+def _span(seconds: float) -> str:
+    """Seconds, minutes, hours or days, whichever reads best."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _size(size: float) -> str:
+    """Bytes in the largest decimal unit that leaves a digit before the point."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}"
+    return f"{size / 1e3:.3g} kB"

@@ -20,7 +20,7 @@ from scaling.config import MeshConfig
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
 RULES = {
-    "embedding": P("tensor", "fsdp"),
+    "embedding": P("fsdp", None),  # split along the width, the look-up would undo the batch's split
     "unembedding": P("fsdp", "tensor"),
     "query": P("fsdp", "tensor"),
     "key": P("fsdp", "tensor"),
@@ -58,8 +58,8 @@ def _fits(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
     Else jit would take what it returns for something new, and compile again.
     """
 
-    def part(axes: str | tuple[str, ...], size: int) -> tuple[str, ...] | None:
-        names = tuple(axis for axis in ((axes,) if isinstance(axes, str) else axes) if mesh.shape[axis] > 1)
+    def part(axes: str | tuple[str, ...] | None, size: int) -> tuple[str, ...] | None:
+        names = tuple(axis for axis in ((axes,) if isinstance(axes, str) else axes or ()) if mesh.shape[axis] > 1)
         return names if names and size % math.prod(mesh.shape[axis] for axis in names) == 0 else None
 
     parts = [part(axes, size) for axes, size in zip(spec, shape, strict=False)]
@@ -110,14 +110,19 @@ def fetch(x) -> np.ndarray:
     return multihost_utils.process_allgather(x, tiled=True)
 
 
+def batch_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """Of an array of a batch: split along its first dimension over the batch axes where these divide it."""
+    return NamedSharding(mesh, _fits(P(BATCH), shape, mesh))
+
+
+def cache_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """Of the keys or values of a layer, by `CACHE`."""
+    return NamedSharding(mesh, _fits(CACHE if len(shape) == 4 else P(BATCH), shape, mesh))
+
+
 def place_batch(tree, mesh: Mesh):
-    """Arrays split along their first dimension over the batch axes where these divide it."""
-    return _put_all(tree, jax.tree.map(lambda x: NamedSharding(mesh, _fits(P(BATCH), x.shape, mesh)), tree))
-
-
-def keep(tree, mesh: Mesh):
-    """Inside jit: parameters or gradients stay where `shardings` wants them, wherever XLA would move them."""
-    return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh)) if mesh.size > 1 else tree
+    """Arrays split as `batch_sharding` says."""
+    return _put_all(tree, jax.tree.map(lambda x: batch_sharding(x.shape, mesh), tree))
 
 
 def batch_ways(mesh: Mesh, rows: int) -> int:
@@ -126,22 +131,24 @@ def batch_ways(mesh: Mesh, rows: int) -> int:
     return ways if rows % ways == 0 else 1
 
 
+def keep(tree, mesh: Mesh):
+    """Inside jit: parameters or gradients stay where `shardings` wants them, wherever XLA would move them."""
+    return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh)) if mesh.size > 1 else tree
+
+
 def keep_batch(tree, mesh: Mesh):
     """Inside jit: arrays split as `place_batch` splits them."""
 
     def leaf(x):
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, _fits(P(BATCH), x.shape, mesh)))
+        return jax.lax.with_sharding_constraint(x, batch_sharding(x.shape, mesh))
 
     return jax.tree.map(leaf, tree) if mesh.size > 1 else tree
 
 
 def keep_cache(cache, mesh: Mesh):
-    """Inside jit: keys and values are split by `CACHE`; a dimension that it cannot split is XLA's to split."""
+    """Inside jit: keys and values are split by `CACHE`."""
 
     def leaf(x):
-        fitted = _fits(CACHE if x.ndim == 4 else P(BATCH), x.shape, mesh)
-        parts = [*fitted, *[None] * (x.ndim - len(fitted))]
-        spec = P(*(P.UNCONSTRAINED if part is None else part for part in parts))
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+        return jax.lax.with_sharding_constraint(x, cache_sharding(x.shape, mesh))
 
     return jax.tree.map(leaf, cache) if mesh.size > 1 else cache

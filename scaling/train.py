@@ -26,7 +26,7 @@ from scaling.objectives import RECIPES
 from scaling.records import Run
 from scaling.rl import collect
 from scaling.sharding import make_mesh, place
-from scaling.tasks import make_task
+from scaling.tasks import make_task, warm_start_problems
 from scaling.timing import Stopwatch
 from scaling.tracking import Mirror, Terminal
 
@@ -141,10 +141,7 @@ class Trainer:
         stage: StageConfig = self.stages[self.step]
         rate = stage.learning_rate * min((self.step + 1) / max(self.config.warm_start.warmup_steps, 1), 1.0)
         with self.watch("warm_start"):
-            most = max(stage.batch for stage in self.stages)
-            problems = [
-                self.task.problem(self.config.seed, "train", self.step * most + i) for i in range(stage.batch)
-            ]
+            problems = warm_start_problems(self.config, self.task, stage, self.step)
             batch = demonstrations(self.task, problems, stage, f"{self.config.seed}/{self.step}")
             metrics = self._learn(batch, rate)
         flops, tokens = update_cost(batch, self.config.model, len(self.task.vocab))

@@ -121,6 +121,19 @@ def held_out(task: Task, count: int) -> tuple[Problem, ...]:
     return tuple(found.values())
 
 
+def warm_start_problems(config: Any, task: Task, stage: Any, step: int) -> list[Problem]:
+    """The problems of step `step` (from 0) of the warm start of a `Config`, which belongs to this stage."""
+    most = max(stage.batch for stage in config.warm_start.stages)
+    return [task.problem(config.seed, "train", step * most + i) for i in range(stage.batch)]
+
+
+def demonstrations(task: Task, problems: Sequence[Problem], stage: Any, seed: str) -> list[Demonstration]:
+    """A demonstration of each problem as a `StageConfig` wants them, half of them cut at a smaller budget."""
+    rng = random.Random(seed)
+    budgets = [rng.choice((stage.budget, rng.randint(0, stage.budget))) for _ in problems]
+    return [task.demonstrate(p, stage.demo, b, rng) for p, b in zip(problems, budgets, strict=True)]
+
+
 def text(task: Task, tokens: Sequence[int]) -> str:
     """Tokens as a person reads them, padding left out."""
     return " ".join(task.vocab[t] for t in tokens if t != PAD)

@@ -60,7 +60,7 @@ def test_what_is_dumped_loads_back_equal_with_the_same_hash(config):
     assert configs.config_hash(again) == configs.config_hash(config)
 
 
-@pytest.mark.parametrize("name", ["tiny", "demo", "hour", "pod"])
+@pytest.mark.parametrize("name", ["tiny", "demo", "hour", "slice", "pod"])
 def test_presets_load_and_say_what_they_ask_and_cost(name):
     configs.load(name)
     head = (configs.PRESETS / f"{name}.yaml").read_text()
@@ -183,7 +183,7 @@ def test_a_file_that_is_no_config_is_one_line(tmp_path, text, line):
 
 
 def test_neither_preset_nor_file():
-    with pytest.raises(ConfigError, match=r"demoo: neither a preset \(demo, hour, pod, tiny\) nor a file"):
+    with pytest.raises(ConfigError, match=r"demoo: neither a preset \(demo, hour, pod, slice, tiny\) nor a file"):
         configs.load("demoo")
 
 

@@ -1,0 +1,268 @@
+"""Training steps, sampling and the grid of an evaluation, beside PyTorch, transformers and plain flax.
+
+Everything runs on one thread, the sides of a row in turns. Tokens are real ones: padding is not counted, whoever
+pads.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import jax
+import numpy as np
+
+from benchmarks import REPETITIONS, Row, faster, peers
+from scaling import config as configs
+from scaling.batches import Batch, microbatches
+from scaling.config import Config, MeshConfig, ModelConfig
+from scaling.learner import gradient, initial_state, make_optimiser, means, step
+from scaling.objectives import RECIPES
+from scaling.sampling import left_pad, row_keys, sample
+from scaling.sharding import make_mesh
+from scaling.tasks import ANSWER, END, PAD, make_task
+
+WIDE = ModelConfig(width=128, layers=4, heads=4, kv_heads=4, head_size=32, ff=512)
+"""The decoder of d 128 and 4 layers, with a context of 128."""
+CONTEXT = 128
+WIDE_ROWS = 64
+GRID_SAMPLES = (1, 4, 16)
+GRID_PROBLEMS = 32
+
+
+def experiment() -> Config:
+    """The default experiment on one device of one thread."""
+    return replace(configs.load("demo"), mesh=MeshConfig(cpu_devices=1))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Sequences to learn from."""
+
+    batch: Batch
+    microbatch: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens fed, padding not counted."""
+        prompt = self.batch.prompts_BxN.shape[1]
+        return int((prompt - self.batch.padding_B + self.batch.lengths() - 1).sum())
+
+    def padded(self) -> list[np.ndarray]:
+        """Microbatches as a plain loop has them: each row as long as the longest of all."""
+        whole = np.concatenate([self.batch.prompts_BxN, self.batch.tokens_BxT], axis=1)
+        return [whole[i : i + self.microbatch] for i in range(0, len(whole), self.microbatch)]
+
+
+def experience(config: Config, budget: int) -> Rows:
+    """A step's batch of RL as long as the demonstrations that the model imitates, cut at the budget."""
+    task, rng = make_task(config.task), random.Random(0)
+    problems = [task.problem(0, "train", i) for i in range(config.rl.problems) for _ in range(config.rl.samples)]
+    said = [task.demonstrate(problem, "trace", budget, rng).tokens for problem in problems]
+    tokens = np.full((len(said), max(map(len, said))), PAD, np.int32)
+    for row, completion in zip(tokens, said, strict=True):
+        row[: len(completion)] = completion
+    return Rows(_batch(*left_pad([p.prompt for p in problems], task.prompt_tokens), tokens), config.microbatch)
+
+
+def full(rows: int, vocab: int, prompt: int, length: int, microbatch: int) -> Rows:
+    """Random rows without padding, `length` tokens fed of each."""
+    rng = np.random.default_rng(0)
+    prompts, tokens = (rng.integers(3, vocab, (rows, n), np.int32) for n in (prompt, length + 1 - prompt))
+    return Rows(_batch(prompts, np.zeros(rows, np.int32), tokens), microbatch)
+
+
+def _batch(prompts_BxN: np.ndarray, padding_B: np.ndarray, tokens_BxT: np.ndarray) -> Batch:
+    mask = (tokens_BxT != PAD).astype(np.float32)
+    return Batch(prompts_BxN, padding_B, tokens_BxT, mask / mask.sum(), mask, -mask)
+
+
+def our_step(config: Config, vocab: int, rows: Rows) -> peers.Step:
+    """What `scaling.train` does with a batch: microbatches of like length, gradients accumulated, a step."""
+    mesh = make_mesh(config.mesh)
+    graphdef, state = initial_state(config, vocab, mesh)
+    tx = make_optimiser(config, "rl")
+    held = [state["params"], state["opt_state"]]
+
+    def run() -> None:
+        parts = microbatches(rows.batch, rows.microbatch)
+        grads, sums = gradient(graphdef, held[0], None, parts, mesh, recipe=RECIPES["cispo"])
+        held[0], held[1], _ = step(tx, held[0], held[1], grads, 1e-3)
+        means(sums)
+
+    return run
+
+
+def measured(sides: dict[str, Callable[[], int]]) -> dict[str, tuple[int, float]]:
+    """Tokens and median seconds of each side, run in turns; a first turn of each warms up."""
+    tokens, seconds = {}, {name: [] for name in sides}
+    for repetition in range(REPETITIONS + 1):
+        for name, run in sides.items():
+            start = perf_counter()
+            tokens[name] = run()
+            if repetition:
+                seconds[name].append(perf_counter() - start)
+    return {name: (tokens[name], float(np.median(taken))) for name, taken in seconds.items()}
+
+
+def stepping(step: peers.Step, rows: Rows) -> Callable[[], int]:
+    """A step that says how many tokens it learnt from."""
+
+    def run() -> int:
+        step()
+        return rows.tokens
+
+    return run
+
+
+def against_best(name: str, sides: dict[str, Callable[[], int]], note: str) -> Row:
+    """A row of ours and of the fastest of the others, tokens a second."""
+    rate = {side: tokens / seconds for side, (tokens, seconds) in measured(sides).items()}
+    ours = rate.pop("ours")
+    best = max(rate.values())
+    said = ", ".join(f"{peer} {value:,.0f}" for peer, value in rate.items())
+    return Row(name, ours, best, ours / best, "tokens/s", f"{note}; {said}")
+
+
+def peak() -> list[Row]:
+    """What a thread of this machine can do in large matrix products: the bound of all rows."""
+    theirs = peers.torch_peak() if peers.installed() else float("nan")
+    ours = peers.jax_peak()
+    return [Row("peak", ours / 1e9, theirs / 1e9, ours / theirs, "GFLOP/s", "float32 1024³; peer: PyTorch")]
+
+
+def train_step() -> list[Row]:
+    """A step of the default experiment at the lengths of its rollouts, at full length, and of the wide decoder."""
+    config = experiment()
+    task = make_task(config.task)
+    vocab, prompt = len(task.vocab), task.prompt_tokens
+    budget = max(config.rl.budgets)
+    uneven = experience(config, budget)
+    even = full(128, vocab, prompt, prompt + 92, config.microbatch)
+    wide = full(WIDE_ROWS, vocab, prompt, CONTEXT, 16)
+    wide_config = replace(config, model=WIDE)
+    share = uneven.tokens / (len(uneven.batch.padding_B) * (uneven.padded()[0].shape[1] - 1))
+    cases = [
+        (
+            "train_step",
+            config,
+            uneven,
+            f"default experiment, budget {budget}, {share:.0%} of the padded batch real",
+        ),
+        ("train_step, full rows", config, even, "default experiment's model, rows of 102 tokens"),
+        ("train_step, d 128", wide_config, wide, f"d 128, 4 layers, rows of {CONTEXT} tokens"),
+    ]
+    found = []
+    for name, case, rows, work in cases:
+        for label, activation in (("default activations", "gelu"), ("all relu²", "relu2")):
+            steps = {"ours": our_step(case, vocab, rows)}
+            if peers.installed():
+                steps["PyTorch"] = peers.torch_step(case.model, vocab, rows.padded(), activation)
+            steps["flax"] = peers.flax_step(case.model, vocab, rows.padded(), activation)
+            sides = {side: stepping(run, rows) for side, run in steps.items()}
+            title = name if activation == "gelu" else f"{name}, matched"
+            found.append(against_best(title, sides, f"{work}, {label}"))
+    return found
+
+
+def never_ending(params):
+    """Parameters changed so that completions use their whole budget, whatever is drawn."""
+    params = jax.tree.map(lambda x: x, params)
+    params["embedding"][...] = params["embedding"][...].at[:, 0].set(1.0)
+    for block in params["blocks"].values():
+        for name in ("out", "down"):
+            block[name][...] = block[name][...].at[:, 0].set(0.0)
+    unembedding = params["unembedding"][...].at[:, (END, ANSWER)].set(0.0)
+    params["unembedding"][...] = unembedding.at[0, (END, ANSWER)].set(-1e3)
+    return params
+
+
+def our_sampler(
+    config: Config, vocab: int, prompts_BxN: np.ndarray, group: int, budgets: tuple[int, ...], *, ends: bool
+) -> Callable[[], int]:
+    """Completions of every prompt; how many tokens were decoded, each answer at a shorter budget included."""
+    mesh = make_mesh(config.mesh)
+    graphdef, state = initial_state(config, vocab, mesh)
+    params = state["params"] if ends else never_ending(state["params"])
+    keys = row_keys(0, 1, 0, np.arange(len(prompts_BxN) * group))
+    padding = np.zeros(len(prompts_BxN), np.int32)
+
+    def run() -> int:
+        found = sample(
+            graphdef,
+            params,
+            prompts_BxN,
+            padding,
+            keys,
+            group=group,
+            budgets=budgets,
+            answer_tokens=3,
+            temperature=1.0,
+            chunk=512,
+            mesh=mesh,
+        )
+        answers = sum(
+            int((short.length_B - budget)[short.forced_B].sum())
+            for budget, short in zip(budgets[:-1], found[:-1], strict=True)
+        )
+        return int(found[-1].length_B.sum()) + answers
+
+    return run
+
+
+def sampling() -> list[Row]:
+    """Rollouts of the default experiment, with rows that end and with full rows, and of the wide decoder."""
+    config = experiment()
+    task = make_task(config.task)
+    vocab, budget = len(task.vocab), max(config.rl.budgets)
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(3, vocab, (config.rl.problems, task.prompt_tokens), np.int32)
+    few = prompts[: WIDE_ROWS // config.rl.samples]
+    wide, context = replace(config, model=WIDE), CONTEXT - task.prompt_tokens - 4
+    cases = [
+        ("sampling", config, prompts, budget, (ANSWER, END), "default experiment, random weights end the rows"),
+        ("sampling, full rows", config, prompts, budget, (), "default experiment, no row ends early"),
+        ("sampling, d 128", wide, few, context, (), "d 128, 4 layers, no row ends early"),
+    ]
+    found = []
+    for name, case, start, longest, ends, work in cases:
+        group = config.rl.samples
+        sides = {"ours": our_sampler(case, vocab, start, group, (longest,), ends=bool(ends))}
+        if peers.installed():
+            rows = np.repeat(start, group, axis=0)
+            for activation in ("gelu", "relu2"):
+                run = peers.transformers_sampler(case.model, vocab, rows, longest + 4, activation, ends)
+                sides[f"transformers, {activation}"] = run
+        if len(sides) > 1:
+            note = f"{work}; {len(start) * group} rows, budget {longest}"
+            found.append(against_best(name, sides, note))
+    return found
+
+
+def grid_tokens() -> list[Row]:
+    """All of a checkpoint's grid from one pass, beside its largest cell alone and each cell on its own."""
+    config = experiment()
+    task = make_task(config.task)
+    vocab, budgets = len(task.vocab), config.evaluation.budgets
+    prompts = np.random.default_rng(0).integers(3, vocab, (GRID_PROBLEMS, task.prompt_tokens), np.int32)
+
+    def cell(budget: int, samples: int) -> Callable[[], int]:
+        return our_sampler(config, vocab, prompts, samples, (budget,), ends=False)
+
+    whole = our_sampler(config, vocab, prompts, GRID_SAMPLES[-1], budgets, ends=False)
+    largest = cell(budgets[-1], GRID_SAMPLES[-1])
+    each = [cell(budget, samples) for budget in budgets for samples in GRID_SAMPLES]
+    sides = {"ours": whole, "largest": largest, "each": lambda: sum(run() for run in each)}
+    found = measured(sides)
+    work = f"budgets {budgets} × samples {GRID_SAMPLES}, {GRID_PROBLEMS} problems, no row ends early"
+    rows = []
+    for i, kind in enumerate(("tokens", "seconds")):
+        cost = {side: float(values[i]) for side, values in found.items()}
+        for side, name, peer in (
+            ("largest", f"grid_{kind}", "its largest cell alone"),
+            ("each", f"grid_{kind}, naive", "each cell sampled on its own"),
+        ):
+            rows.append(faster(name, cost["ours"], cost[side], kind, f"{work}; peer: {peer}"))
+    return rows

@@ -1,0 +1,143 @@
+"""How fast this machine is at the steps of a config, measured on a few of each.
+
+Every shape is run once to be compiled and a few times to be timed. Nothing is learned: the policy that samples is
+made to never end by itself, so that a batch is decoded to its budget, as a batch of hundreds is in any case.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from scaling import checkpoints
+from scaling.batches import Batch, demonstrations, microbatches
+from scaling.config import Config, config_hash, dump
+from scaling.costs import like_demonstrations
+from scaling.evaluate import Evaluator
+from scaling.flops import Ledger
+from scaling.forecast import Rates
+from scaling.learner import gradient, initial_state, make_optimiser, step
+from scaling.objectives import RECIPES
+from scaling.records import Run
+from scaling.rl import collect
+from scaling.sampling import left_pad
+from scaling.sharding import make_mesh, place
+from scaling.tasks import ANSWER, END, Task, make_task, warm_start_problems
+from scaling.timing import Stopwatch
+
+TIMED = 3
+"""Steps timed of each stage, and of each budget; about 20 together."""
+
+
+def calibrate(config: Config, say: Callable[[str], None]) -> Rates:
+    """Seconds by phase on the devices that JAX has here."""
+    task, mesh = make_task(config.task), make_mesh(config.mesh)
+    graphdef, state = initial_state(config, len(task.vocab), mesh)
+    policy = place(talkative(state["params"]), mesh)
+
+    def learn(batch: Batch, phase: str, reference: nnx.State | None = None, **options: Any) -> None:
+        nonlocal state
+        parts = microbatches(batch, config.microbatch)
+        grads, _ = gradient(graphdef, state["params"], reference, parts, mesh, **options)
+        tx = make_optimiser(config, phase)
+        params, opt_state, norm = step(tx, state["params"], state["opt_state"], grads, 0.0)
+        state = {"params": params, "opt_state": opt_state}
+        float(norm)
+
+    def warm_step(place: int, number: int) -> None:
+        stage = config.warm_start.stages[place]
+        problems = warm_start_problems(config, task, stage, number)
+        learn(demonstrations(task, problems, stage, f"{config.seed}/{number}"), "warm_start")
+
+    warm, before = [], 0
+    for i, stage in enumerate(config.warm_start.stages):
+        say(f"timing warm-start stage {i + 1}, {stage.demo} …")
+        numbers = [before + n * stage.steps // TIMED for n in range(min(TIMED, stage.steps))]
+        warm.append(_seconds([lambda n=n, i=i: warm_step(i, n) for n in numbers]))
+        before += stage.steps
+
+    rl, reference = config.rl, policy if config.rl.kl else None
+    plain = replace(config, rl=replace(rl, recipe="grpo"))  # learns from every group, whatever its rewards
+    options = {"recipe": RECIPES[rl.recipe], "temperature": rl.temperature, "kl": rl.kl}
+    rollout, update = {}, {}
+    for budget in sorted(set(rl.budgets)):
+        say(f"timing RL at budget {budget} …")
+        at = rl.budgets.index(budget)
+        judged = lambda at=at: collect(plain, task, graphdef, policy, mesh, Stopwatch(), at)  # noqa: E731
+        rollout[budget] = _seconds([judged] * TIMED)
+        parts = _completions(config, task, budget)
+        learned = lambda parts=parts: [learn(part, "rl", reference, **options) for part in parts]  # noqa: E731
+        update[budget] = _seconds([learned] * TIMED)
+
+    say("timing the evaluation and a checkpoint …")
+    evaluator, evaluation = Evaluator(config), config.evaluation
+    first = evaluator.tiers[0]
+    size = min(max(evaluation.chunk // (first.last - first.first), 1), evaluation.problems)
+    chunk = _seconds([lambda: evaluator.rows(policy, 0, size)])
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run.create(Path(folder) / "run", dump(config), config_hash(config), {"command": "scaling plan"})
+        saved = _seconds([lambda: _save_and_restore(run, state, evaluator.abstract)])
+    return Rates(
+        f"{TIMED} steps of each kind timed on this machine",
+        tuple(warm),
+        tuple(rollout[budget] for budget in rl.budgets),
+        tuple(update[budget] for budget in rl.budgets),
+        chunk * evaluation.problems / size,
+        saved,
+    )
+
+
+def _seconds(calls: Sequence[Callable[[], Any]]) -> float:
+    """Mean seconds of these calls without compilation, each made once before."""
+    for call in calls:
+        call()
+    watch = Stopwatch()
+    for call in calls:
+        with watch("call"):
+            call()
+    return watch.take()["call"] / len(calls)
+
+
+def talkative(params: nnx.State) -> nnx.State:
+    """Parameters of a policy that says any word but `ANSWER` and `END`, at random, until its budget ends it.
+
+    One whose embedding is tied answers a forced `ANSWER` with `END` or `ANSWER`.
+    """
+    tied = "unembedding" not in params
+
+    def leaf(path: tuple, x: jax.Array) -> jax.Array:
+        name = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)][-1]
+        if name == "embedding":
+            return jnp.ones_like(x).at[jnp.array([ANSWER, END])].set(-1 if tied else 1)
+        if name == "unembedding":
+            return jnp.zeros_like(x).at[:, jnp.array([ANSWER, END])].set(-1)
+        return jnp.ones_like(x) if x.ndim == 1 else jnp.zeros_like(x)
+
+    return jax.tree_util.tree_map_with_path(leaf, params)
+
+
+def _completions(config: Config, task: Task, budget: int) -> list[Batch]:
+    """A batch for each update of an RL step, its completions as long as demonstrations."""
+    rl, lengths = config.rl, like_demonstrations(config, task, budget)
+    rows = [lengths[i % len(lengths)] for i in range(rl.problems * rl.samples)]
+    prompts, padding = left_pad([(ANSWER,) * prompt for prompt, _ in rows], task.prompt_tokens)
+    real = np.arange(max(n for _, n in rows)) < np.array([n for _, n in rows])[:, None]
+    weight = (real / real.sum()).astype(np.float32)
+    whole = Batch(prompts, padding, np.where(real, ANSWER, 0).astype(np.int32), weight, weight, -weight)
+    return [whole.rows(part) for part in np.array_split(np.arange(len(rows)), rl.updates)]
+
+
+def _save_and_restore(run: Run, state: Any, abstract: Any) -> None:
+    """A checkpoint as training makes one and evaluation reads it; damaged first, so that it is written again."""
+    for name in run.manifest_names():
+        run.manifest_file(name).unlink()
+    manifest = {"step": 0, "kind": "threshold", "phase": "rl", "ledger": Ledger().to_dict()}
+    checkpoints.restore(run, abstract, checkpoints.save(run, state, manifest))
