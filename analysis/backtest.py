@@ -109,9 +109,7 @@ def tasks(frame: pl.DataFrame) -> tuple[list[Task], list[str]]:
     return found, left_out
 
 
-def backtest(
-    frame: pl.DataFrame, peers: bool = True, say: Callable[[str], None] = lambda text: None
-) -> Backtest:
+def backtest(frame: pl.DataFrame, peers: bool = True, say: Callable[[str], None] = lambda text: None) -> Backtest:
     """Hide, forecast, compare: every task of a canonical frame, by us and by every peer.
 
     Raises TableError where no curve has a continuation to hide.
@@ -265,11 +263,15 @@ def summary(scores: pl.DataFrame) -> pl.DataFrame:
 def overall(table: pl.DataFrame) -> pl.DataFrame:
     """A row a method: geometric means of errors and scores over cells, mean coverage; small cells left out."""
     large = table.filter(pl.col("curves") >= CELL)
-    return (large if len(large) else table).group_by("method", maintain_order=True).agg(
-        pl.col("rmsle_mean", "rmsle_median").clip(1e-9).log().mean().exp(),
-        pl.col("interval_score", "interval_score_widened").clip(1e-9).log().mean().exp(),
-        pl.col("covered50", "covered90", "covered90_widened").mean(),
-        pl.col("seconds").mean(),
+    return (
+        (large if len(large) else table)
+        .group_by("method", maintain_order=True)
+        .agg(
+            pl.col("rmsle_mean", "rmsle_median").clip(1e-9).log().mean().exp(),
+            pl.col("interval_score", "interval_score_widened").clip(1e-9).log().mean().exp(),
+            pl.col("covered50", "covered90", "covered90_widened").mean(),
+            pl.col("seconds").mean(),
+        )
     )
 
 

@@ -1,7 +1,7 @@
 """A curve as a figure: its points, what is fitted through them and forecast past them, and its verdict (Altair).
 
-    from analysis.curve_plot import plot_curve, save
-    save(plot_curve(fit(load("points.csv")).curves[0]), "curve.svg")
+from analysis.curve_plot import plot_curve, save
+save(plot_curve(fit(load("points.csv")).curves[0]), "curve.svg")
 """
 
 from __future__ import annotations

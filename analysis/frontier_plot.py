@@ -39,8 +39,11 @@ def plot_frontier(surface: Surface, points: Points) -> Chart:
                        legend=alt.Legend(format=".0%", gradientLength=HEIGHT - 60, orient="right"))  # fmt: skip
     places = {"x": np.log10(points.train), "y": np.log10(points.test), "train": points.train, "test": points.test}
     measured = pl.DataFrame(places | {"accuracy": points.accuracy})
-    tips = [alt.Tooltip("train:Q", title="train FLOPs", format=".2e"),
-            alt.Tooltip("test:Q", title="test FLOPs", format=".2e"), alt.Tooltip("accuracy:Q", format=".1%")]
+    tips = [
+        alt.Tooltip("train:Q", title="train FLOPs", format=".2e"),
+        alt.Tooltip("test:Q", title="test FLOPs", format=".2e"),
+        alt.Tooltip("accuracy:Q", format=".1%"),
+    ]
     lines, labels = _lines(surface, x, y, cells)
     layers: list[Any] = [
         alt.Chart(cells).mark_rect(strokeWidth=0, clip=True).encode(x=x, y=y, x2="x2:Q", y2="y2:Q", color=colour),

@@ -173,10 +173,14 @@ def estimates(run_dir: str | Path, frame: pl.DataFrame | None = None) -> pl.Data
     return pl.DataFrame(rows, schema=ESTIMATES)
 
 
-def evaluation_seconds(run_dir: str | Path) -> float:
-    """Wall time of all evaluations of a run, complete or not; a row that says nothing counts nothing."""
+def evaluation_seconds(run_dir: str | Path) -> tuple[float, float]:
+    """Wall time of all evaluations of a run, complete or not, and of the compilation that they waited for.
+
+    A row that says nothing counts nothing.
+    """
     run = Run.open(run_dir)
-    return sum(row.get("seconds", 0.0) for name in run.evaluation_names() for row in run.evaluation_rows(name))
+    rows = [row for name in run.evaluation_names() for row in run.evaluation_rows(name)]
+    return sum(row.get("seconds", 0.0) for row in rows), sum(row.get("compile_seconds", 0.0) for row in rows)
 
 
 def vote_table(cell: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

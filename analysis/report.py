@@ -29,6 +29,7 @@ TIMES = PHASES | {
     "verify": "verifying",
     "compile": "compiling",
     "checkpoint": "checkpoints",
+    "records": "records and tracking",
     "evaluate": "evaluation",
     "other": "other",
 }
@@ -61,7 +62,8 @@ def write_report(run_dir: str | Path, command: str | None = None) -> dict[str, A
 
 def _charts(found: Study, traded: TrainTest | str) -> dict[str, Chart]:
     ledger = _ledger(found)
-    ledger["seconds"]["evaluate"] = evaluation_seconds(found.run.path)
+    evaluating, compiling = evaluation_seconds(found.run.path)
+    ledger["seconds"] |= {"evaluate": evaluating, "compile": ledger["seconds"].get("compile", 0.0) + compiling}
     charts = {"panels": plots.panels(found), "heatmap": plots.heatmap(found)}
     if isinstance(traded, TrainTest):
         charts["frontier"] = plot_frontier(traded.surface, traded.points)

@@ -1,7 +1,7 @@
 """Training steps, sampling and the grid of an evaluation, beside PyTorch, transformers and plain flax.
 
-Everything runs on one thread, the sides of a row in turns. Tokens are real ones: padding is not counted, whoever
-pads.
+Everything runs on one thread, the sides of a row in turns. Seconds are the process's CPU time: on one thread, what
+a clock would say if nothing else ran. Tokens are real ones: padding is not counted, whoever pads.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import process_time
 
 import jax
 import numpy as np
@@ -100,10 +100,10 @@ def measured(sides: dict[str, Callable[[], int]]) -> dict[str, tuple[int, float]
     tokens, seconds = {}, {name: [] for name in sides}
     for repetition in range(REPETITIONS + 1):
         for name, run in sides.items():
-            start = perf_counter()
+            start = process_time()
             tokens[name] = run()
             if repetition:
-                seconds[name].append(perf_counter() - start)
+                seconds[name].append(process_time() - start)
     return {name: (tokens[name], float(np.median(taken))) for name, taken in seconds.items()}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import jax
@@ -203,7 +203,7 @@ def torch_peak() -> float:
 def _least(run: Callable[[], object]) -> float:
     seconds = []
     for _ in range(15):
-        start = perf_counter()
+        start = process_time()
         run()
-        seconds.append(perf_counter() - start)
+        seconds.append(process_time() - start)
     return min(seconds)

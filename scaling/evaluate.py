@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from scaling.rl import verify
 from scaling.sampling import Rollout, left_pad, row_keys, sample
 from scaling.sharding import make_mesh
 from scaling.tasks import PAD, Problem, Task, Verdict, held_out, make_task, text
+from scaling.timing import Stopwatch
 from scaling.tracking import Terminal
 
 EVAL_STREAM = 2
@@ -76,7 +76,8 @@ class Outcome:
         self.lines += verdict.lines
         self.slips += verdict.slips
 
-    def row(self, problem: Problem, budget: int, prefill_flops: int, seconds: float) -> dict[str, Any]:
+    def row(self, problem: Problem, budget: int, prefill_flops: int, seconds: dict[str, float]) -> dict[str, Any]:
+        """The record; its seconds are the chunk's, shared out alike."""
         answers = sorted(self.answers.items(), key=lambda item: (-item[1], str(item[0][0])))
         return {
             "problem": problem.index,
@@ -93,7 +94,8 @@ class Outcome:
             "malformed": sum(count for (answer, _), count in answers if answer is None),
             "lines": self.lines,
             "slips": self.slips,
-            "seconds": seconds,
+            "seconds": seconds["evaluate"],
+            "compile_seconds": seconds["compile"],
             **({"text": self.text} if self.text else {}),
         }
 
@@ -111,12 +113,13 @@ class Evaluator:
 
     def rows(self, params: nnx.State, first: int, last: int) -> list[dict[str, Any]]:
         """The records of problems first … last − 1 at every budget."""
-        start, problems = perf_counter(), self.problems[first:last]
+        watch, problems = Stopwatch(), self.problems[first:last]
         outcomes = {(p.index, b): Outcome() for p in problems for b in self.config.evaluation.budgets}
-        for tier in self.tiers:
-            for budget, rollout in zip(tier.budgets, self._sample(params, problems, tier), strict=True):
-                self._count(outcomes, problems, budget, rollout)
-        seconds = (perf_counter() - start) / len(outcomes)
+        with watch("evaluate"):
+            for tier in self.tiers:
+                for budget, rollout in zip(tier.budgets, self._sample(params, problems, tier), strict=True):
+                    self._count(outcomes, problems, budget, rollout)
+        seconds = {phase: spent / len(outcomes) for phase, spent in watch.take().items()}
         prefill = partial(flops.prefill, self.config.model, len(self.task.vocab))
         return [
             outcomes[p.index, b].row(p, b, prefill(len(p.prompt)), seconds)

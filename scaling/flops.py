@@ -24,7 +24,7 @@ from scaling.config import ModelConfig
 COMPUTE_PHASES = ("warm_start", "rollout", "update", "reference")
 """Phases that spend training FLOPs."""
 RL_PHASES = ("rollout", "update", "reference")
-PHASES = (*COMPUTE_PHASES, "compile", "verify", "checkpoint", "other")
+PHASES = (*COMPUTE_PHASES, "compile", "verify", "checkpoint", "records", "other")
 """Phases that spend seconds. Evaluation is never train compute; its rows keep their own FLOPs and seconds."""
 
 

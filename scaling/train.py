@@ -31,6 +31,8 @@ from scaling.timing import Stopwatch
 from scaling.tracking import Mirror, Terminal
 
 MIRROR_SECONDS = 5.0
+MOST_MISMATCH = {"float32": 0.01, "bfloat16": 0.1}
+"""Nats a token by which sampler and trainer may differ: what rounding explains."""
 
 
 class TrainingError(ValueError):
@@ -48,6 +50,7 @@ class Trainer:
         self.stages = [stage for stage in config.warm_start.stages for _ in range(stage.steps)]
         self.step, self.ledger = 0, Ledger()
         self.reference: nnx.State | None = None
+        self.warned = False
         vocab = len(self.task.vocab)
         with self.watch("checkpoint"):
             self.graphdef, abstract = abstract_state(config, vocab, self.mesh)
@@ -159,9 +162,21 @@ class Trainer:
             for i, part in enumerate(got.parts):
                 rate = rl.learning_rate * min((place_ * rl.updates + i + 1) / max(rl.warmup_steps, 1), 1.0)
                 metrics |= self._learn(part, rate, recipe=RECIPES[rl.recipe], temperature=rl.temperature, kl=rl.kl)
+                if i == 0:
+                    self._check_sampler(metrics["mismatch"])
                 self._count_update(part)
         metrics.pop("accuracy", None)
         return got.budget, metrics | got.metrics
+
+    def _check_sampler(self, mismatch: float) -> None:
+        """Say once if the sampler's log-probabilities are not those of the policy that it sampled from."""
+        most = MOST_MISMATCH[self.config.model.dtype]
+        if mismatch > most and not self.warned:
+            self.warned = True
+            self.warn(
+                f"step {self.step + 1}: sampler and trainer differ by {mismatch:.2g} nats a token on one policy, "
+                f"more than the {most} that {self.config.model.dtype} explains: ratios are wrong"
+            )
 
     def _count_update(self, part: Batch) -> None:
         model, vocab = self.config.model, len(self.task.vocab)
@@ -232,8 +247,9 @@ def train(
                 return "preempted"
             before, warming = trainer.ledger, trainer.phase == "warm_start"
             row = trainer.advance()
-            if hosts.is_first():
-                run.append_train([row])
+            with trainer.watch("records"):
+                if hosts.is_first():
+                    run.append_train([row])
             targets = crossings(config, before, trainer.ledger)
             if warming and trainer.phase == "rl":
                 trainer.enter_rl()
@@ -248,11 +264,12 @@ def train(
                 targets = {}
             now = monotonic()
             saved = now if targets else saved
-            if mirror is not None and (targets or now - mirrored > MIRROR_SECONDS):
-                mirrored = now
-                run.write_status("running", "train")
-                mirror.sync()
-            terminal.train_row(row, **_axis(config, row))
+            with trainer.watch("records"):
+                if mirror is not None and (targets or now - mirrored > MIRROR_SECONDS):
+                    mirrored = now
+                    run.write_status("running", "train")
+                    mirror.sync()
+                terminal.train_row(row, **_axis(config, row))
         return "done"
     finally:
         if mirror is not None:

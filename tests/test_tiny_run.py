@@ -96,7 +96,7 @@ def _lines(file: Path) -> int:
 
 def _timeless(row: dict) -> dict:
     """A record without what a clock said."""
-    kept = {name: value for name, value in row.items() if name not in ("time", "seconds")}
+    kept = {name: value for name, value in row.items() if name not in ("time", "seconds", "compile_seconds")}
     for part in ("ledger", "metrics"):
         if part in kept:
             kept[part] = {name: value for name, value in kept[part].items() if "second" not in name}

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import TASK, VOCAB, model, one_device, problems
 
+from scaling import sampling
 from scaling.batches import Batch
 from scaling.learner import forward
-from scaling.sampling import FIRST_SPAN, MARGIN, Rollout, choose, left_pad, row_keys, sample
+from scaling.sampling import FIRST_SPAN, MARGIN, Rollout, choose, left_pad, padded, row_keys, sample, spans
 from scaling.tasks import ANSWER, END, PAD
 
 BUDGET, GROUP, PROMPTS = 6, 64, 8
@@ -233,6 +234,54 @@ def test_the_grid_holds_every_way_to_end(grid):
     assert [bool(r.forced_B.all()) for r in grid] == [True, False, False]
     assert all(r.forced_B.any() for r in grid)
     assert (grid[0].forced_B & ~grid[-1].forced_B).any()
+
+
+@given(st.integers(1, 5000))
+def test_spans_double_and_the_last_holds_the_whole_completion(length):
+    found = spans(length)
+    assert found[-1] >= length and all(a < length for a in found[:-1])
+    assert found[:-1] == [FIRST_SPAN * 2**i + MARGIN for i in range(len(found) - 1)]
+    assert found[-1] - MARGIN in (FIRST_SPAN * 2 ** (len(found) - 1), FIRST_SPAN * 2 ** (len(found) - 1) * 3 // 4)
+
+
+@given(st.integers(1, 700), st.integers(0, 10))
+def test_a_batch_is_padded_to_a_half_of_a_half_of_the_chunk(rows, power):
+    chunk = 2**power
+    size = padded(rows, chunk)
+    if rows > chunk:
+        assert size == rows or (size >= rows and rows % 2 == 0)
+    else:
+        assert rows <= size < 2 * rows and chunk % size == 0
+
+
+@pytest.mark.parametrize("chunk", [2, 6, 16, 1000])
+def test_completions_do_not_depend_on_how_many_are_decoded_at_once(chunk):
+    """One prompt, three, eight or all at once, at a temperature, under several budgets."""
+    keys = row_keys(0, 1, 0, np.arange(48))
+    options = dict(group=2, budgets=(0, 3, 9), temperature=0.8)
+    whole, parts = (draw(*prompts(24), keys, chunk=size, **options) for size in (48, chunk))
+    for a, b in zip(whole, parts, strict=True):
+        assert (a.tokens_BxT == b.tokens_BxT).all() and (a.forced_B == b.forced_B).all()
+        assert np.allclose(a.logp_BxT, b.logp_BxT, atol=1e-5)
+
+
+def test_rows_that_are_over_leave_the_batch_and_change_nothing(monkeypatch):
+    keys, sizes = row_keys(0, 1, 0, np.arange(64)), []
+    options = dict(group=4, budgets=(0, 3, BUDGETS[-1]), temperature=0.8)
+    whole = draw(*prompts(16), keys, **options)
+    decoded = sampling.decode
+
+    def recorded(*args, **kwargs):
+        sizes.append(len(args[3]))
+        return decoded(*args, **kwargs)
+
+    monkeypatch.setattr(sampling, "decode", recorded)
+    monkeypatch.setattr(sampling, "FEWEST_ROWS", 4)
+    halved = draw(*prompts(16), keys, **options)
+    assert sizes[0] == 64 and sizes[-1] < 64 and sizes == sorted(sizes, reverse=True)
+    for a, b in zip(whole, halved, strict=True):
+        assert (a.tokens_BxT == b.tokens_BxT).all() and (a.length_B == b.length_B).all()
+        assert np.allclose(a.logp_BxT, b.logp_BxT, atol=1e-5)
 
 
 def test_left_padding():

@@ -2,15 +2,19 @@
 
 import itertools
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from small_runs import Killed, go, manifests, names, rows, small, state
 
-from scaling import schedule
+from scaling import learner, schedule
+from scaling import rl as experience
 from scaling.objectives import RECIPES
 from scaling.records import Run
+from scaling.tracking import Terminal
 from scaling.train import TrainingError
 
 WARM = sum(stage.steps for stage in small().warm_start.stages)
@@ -218,3 +222,50 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
         go(tmp_path / "run", config)
     assert [row["step"] for row in Run(tmp_path / "run").train_rows()] == [1]
     assert all(manifest["step"] < 2 for manifest in Run(tmp_path / "run").manifests())
+
+
+def test_a_sampler_that_is_not_the_policy_is_said_once(tmp_path, monkeypatch):
+    """Log-probabilities half a nat off, as a sampler of older weights would give them."""
+    honest, said = experience.sample, []
+
+    def stale(*args, **options):
+        return tuple(r._replace(logp_BxT=r.logp_BxT - 0.5 * (r.logp_BxT != 0)) for r in honest(*args, **options))
+
+    config = small("warm_start.stages=[]")
+    monkeypatch.setattr(Terminal, "message", lambda self, text: said.append(text))
+    go(tmp_path / "honest", config)
+    assert said == []
+    monkeypatch.setattr(experience, "sample", stale)
+    go(tmp_path / "stale", config)
+    assert len(said) == 1 and "sampler and trainer differ by 0.5 nats a token" in said[0]
+
+
+def compilations(run: Callable[[], Any]) -> int:
+    """Programs that were compiled while `run` ran."""
+    found = [0]
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        found[0] += event.endswith("backend_compile_duration")
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        run()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return found[0]
+
+
+def test_nothing_is_compiled_twice(tmp_path, monkeypatch):
+    """Budgets and lengths of several kinds: as many programs as shapes, and none at all the second time."""
+    config = small("rl.budgets=[40, 8, 5]", "rl.flops=4e8")
+    shapes, learnt = set(), learner.accumulate
+
+    def recorded(*args, **options):
+        shapes.add((options["recipe"], args[4].tokens_BxT.shape))
+        return learnt(*args, **options)
+
+    monkeypatch.setattr(learner, "accumulate", recorded)
+    before = learnt._cache_size()
+    go(tmp_path / "first", config)
+    assert len(shapes) > 3 and learnt._cache_size() - before <= len(shapes)
+    assert compilations(lambda: go(tmp_path / "second", config)) == 0
