@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import Row, pin
+from scaling.stages import prepare_jax
 
 
 def registry() -> dict[str, Callable[[], list[Row]]]:
@@ -44,6 +45,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="a list of rows: name, ours, peer, ratio, unit, note")
     asked = parser.parse_args(args)
     pin()
+    prepare_jax()
     known = registry()
     if wrong := [name for name in asked.names if name not in known]:
         parser.error(f"no benchmark {', '.join(wrong)}; there are {', '.join(known)}")

@@ -23,7 +23,6 @@ from scaling.config import Config, config_hash, dump
 from scaling.costs import like_demonstrations
 from scaling.evaluate import Evaluator
 from scaling.flops import Ledger
-from scaling.forecast import Rates
 from scaling.learner import gradient, initial_state, make_optimiser, step
 from scaling.objectives import RECIPES
 from scaling.records import Run
@@ -31,6 +30,7 @@ from scaling.rl import collect
 from scaling.sampling import left_pad
 from scaling.sharding import make_mesh, place
 from scaling.tasks import ANSWER, END, Task, make_task, warm_start_problems
+from scaling.timeline import Rates
 from scaling.timing import Stopwatch
 
 TIMED = 3

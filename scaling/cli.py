@@ -234,9 +234,9 @@ def plan(
 ) -> int:
     """What a config costs, saves and needs: FLOPs, thresholds, test grid, disk, memory, time. Trains nothing."""
     from scaling import plan as plans
-    from scaling.forecast import UTILISATION
     from scaling.resolve import load_config
     from scaling.structure import ConfigError
+    from scaling.timeline import UTILISATION
 
     settings = load_config(config or "demo", overrides)
     if calibrate and (devices or accelerator or utilisation):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from scaling import costs, flops, forecast, memory, schedule
+from scaling import costs, flops, memory, schedule, timeline
 from scaling.accelerators import ACCELERATORS
 from scaling.config import Config, samples_at
 from scaling.structure import ConfigError, hint
 from scaling.tasks import make_task
 
 
-def plan(config: Config, rates: forecast.Rates | None = None) -> dict[str, Any]:
+def plan(config: Config, rates: timeline.Rates | None = None) -> dict[str, Any]:
     """Parameters, FLOPs by phase, thresholds with the steps (and seconds) expected there, the test grid and the
     disk, as plain data.
 
@@ -39,7 +39,7 @@ def plan(config: Config, rates: forecast.Rates | None = None) -> dict[str, Any]:
         "rl": {"flops": config.rl.flops, "steps_at_least": least, "steps_expected": expected},
         "thresholds": thresholds,
         "checkpoints_at_most": kept,
-        "milestones": forecast.milestones(config, cost, rates),
+        "milestones": timeline.milestones(config, cost, rates),
         "evaluation": {
             "problems": config.evaluation.problems,
             "grid": [{"budget": b, "samples": samples_at(config, b)} for b in config.evaluation.budgets],
@@ -65,7 +65,7 @@ def plan_for(
     account = memory.account(config, devices, device.memory if device is not None else None)
     if device is None:
         return plan(config) | {"memory": account}
-    sheet = forecast.from_data_sheet(config, costs.costs(config), device, account["mesh"], utilisation)
+    sheet = timeline.from_data_sheet(config, costs.costs(config), device, account["mesh"], utilisation)
     return priced(plan(config, sheet), account["devices"], price) | {"memory": account}
 
 

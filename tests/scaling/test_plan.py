@@ -7,10 +7,10 @@ import pytest
 from small_runs import small
 
 from scaling import config as configs
-from scaling import costs, forecast, memory, plan
+from scaling import costs, memory, plan, timeline
 from scaling.tasks import make_task
 
-RATES = forecast.Rates("by hand", (1.0, 1.0), (1.0,), (1.0,), evaluation=2.0, checkpoint=0.5)
+RATES = timeline.Rates("by hand", (1.0, 1.0), (1.0,), (1.0,), evaluation=2.0, checkpoint=0.5)
 
 
 def test_the_plan_adds_up():
