@@ -233,32 +233,11 @@ def plan(
     json: Json = False,
 ) -> int:
     """What a config costs, saves and needs: FLOPs, thresholds, test grid, disk, memory, time. Trains nothing."""
-    from scaling import plan as plans
+    from scaling.plan import Machine, plan_for
     from scaling.resolve import load_config
-    from scaling.structure import ConfigError
-    from scaling.timeline import UTILISATION
 
-    settings = load_config(config or "demo", overrides)
-    if calibrate and (devices or accelerator or utilisation):
-        raise ConfigError(["--calibrate times this machine; --devices, --accelerator, --utilisation plan others"])
-    if price is not None and not (calibrate or accelerator):
-        raise ConfigError([f"--price = {price}: needs --accelerator or --calibrate, which say how long it takes"])
-    for name, value in (("devices", devices), ("utilisation", utilisation), ("price", price)):
-        if value is not None and not value > 0:
-            raise ConfigError([f"--{name} = {value}: must be above 0"])
-    if calibrate:
-        from scaling import stages
-
-        stages.prepare_jax(settings.mesh.cpu_devices)
-        from scaling.calibrate import calibrate as measured
-
-        rates = measured(settings, lambda text: print(text, file=sys.stderr, flush=True))
-        facts = plans.priced(plans.plan(settings, rates), 1, price)
-    elif devices or accelerator:
-        facts = plans.plan_for(settings, devices, accelerator, utilisation or UTILISATION, price)
-    else:
-        facts = plans.plan(settings)
-    return _print_plan(facts, json)
+    machine = Machine(devices, accelerator, utilisation, calibrate, price)
+    return _print_plan(plan_for(load_config(config or "demo", overrides), machine), json)
 
 
 def check(dir: RunDirectory, *, json: Json = False) -> int:

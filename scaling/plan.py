@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from typing import Any
 
 from scaling import costs, flops, memory, schedule, timeline
@@ -50,23 +52,66 @@ def plan(config: Config, rates: timeline.Rates | None = None) -> dict[str, Any]:
     }
 
 
-def plan_for(
-    config: Config, devices: int | None, accelerator: str | None, utilisation: float, price: float | None
-) -> dict[str, Any]:
-    """The plan with memory on so many devices, and with time, device-hours and cost on this accelerator.
+@dataclass(frozen=True)
+class Machine:
+    """What a config is planned for; without anything, no machine and no time."""
 
-    `devices` None: as few as the mesh can do with. `accelerator` None: memory only. `price` in USD an hour.
-    Raises ConfigError for an accelerator that is not in the table and a mesh that does not fit the devices.
+    devices: int | None = None
+    """As few as the mesh can do with where None."""
+    accelerator: str | None = None
+    """A name of `scaling.accelerators`."""
+    utilisation: float | None = None
+    """Share of the accelerator's peak that training reaches; None for the usual one."""
+    calibrate: bool = False
+    """This machine, timed."""
+    price: float | None = None
+    """USD of one device for an hour."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for what does not go together and for amounts that are not above 0."""
+        if self.calibrate and (self.devices or self.accelerator or self.utilisation):
+            raise ConfigError(
+                ["--calibrate times this machine; --devices, --accelerator, --utilisation plan others"]
+            )
+        if self.price is not None and not (self.calibrate or self.accelerator):
+            raise ConfigError(
+                [f"--price = {self.price}: needs --accelerator or --calibrate, which say how long it takes"]
+            )
+        for name in ("devices", "utilisation", "price"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError([f"--{name} = {value}: must be above 0"])
+        if self.accelerator is not None and self.accelerator not in ACCELERATORS:
+            known = hint(self.accelerator, ACCELERATORS)
+            raise ConfigError([f"--accelerator = {self.accelerator!r}: must be known{known}"])
+
+
+def plan_for(config: Config, machine: Machine) -> dict[str, Any]:
+    """The plan with memory, time, device-hours and cost as far as the machine says.
+
+    Raises ConfigError for a mesh that does not fit the devices.
     """
-    if accelerator is not None and accelerator not in ACCELERATORS:
-        raise ConfigError([f"--accelerator = {accelerator!r}: must be known{hint(accelerator, ACCELERATORS)}"])
+    if machine.calibrate:
+        return priced(plan(config, _calibrated(config)), 1, machine.price)
+    if machine.accelerator is None and machine.devices is None:
+        return plan(config)
     make_task(config.task)  # what it refuses is said before anything is compiled
-    device = ACCELERATORS[accelerator] if accelerator is not None else None
-    account = memory.account(config, devices, device.memory if device is not None else None)
+    device = ACCELERATORS[machine.accelerator] if machine.accelerator is not None else None
+    account = memory.account(config, machine.devices, device.memory if device is not None else None)
     if device is None:
         return plan(config) | {"memory": account}
+    utilisation = machine.utilisation or timeline.UTILISATION
     sheet = timeline.from_data_sheet(config, costs.costs(config), device, account["mesh"], utilisation)
-    return priced(plan(config, sheet), account["devices"], price) | {"memory": account}
+    return priced(plan(config, sheet), account["devices"], machine.price) | {"memory": account}
+
+
+def _calibrated(config: Config) -> timeline.Rates:
+    from scaling import stages
+
+    stages.prepare_jax(config.mesh.cpu_devices)
+    from scaling.calibrate import calibrate
+
+    return calibrate(config, lambda text: print(text, file=sys.stderr, flush=True))
 
 
 def priced(facts: dict[str, Any], devices: int, price: float | None) -> dict[str, Any]:

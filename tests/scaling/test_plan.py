@@ -83,7 +83,7 @@ def test_a_person_can_read_it(monkeypatch):
         ],
     }
     monkeypatch.setattr(memory, "account", lambda *_: account)
-    text = plan.describe(plan.plan_for(small(), 8, "h100", 0.4, 2.0))
+    text = plan.describe(plan.plan_for(small(), plan.Machine(8, "h100", 0.4, price=2.0)))
     for said in (
         "DOES NOT FIT: 94 GB of 72 GB usable in 80 GB",
         "--set model.remat=true: fits (gradient 40 GB)",
