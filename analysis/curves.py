@@ -1,4 +1,4 @@
-"""Forms of a level against compute: a registry of functions, each with its source.
+"""Forms of a level against compute: the functions, each with its source.
 
 What falls as compute grows is written as a level e in (0, 1): the error, 1 − accuracy, or a loss over a scale
 (`analysis.series`). A form is a function of u, e-folds of compute from the last point of the data (u = 0 there,

@@ -35,23 +35,28 @@ class Row:
 
 
 def pin() -> None:
-    """Pin threads; before NumPy and JAX start."""
+    """Pin threads and prepare JAX as `scaling` does; before NumPy and JAX start."""
+    from scaling.stages import prepare_jax
+
     for name, value in PINNED.items():
         os.environ.setdefault(name, value)
+    prepare_jax()
 
 
 def interleaved(
-    ours: Callable[[], object], peer: Callable[[], object], repetitions: int = REPETITIONS
-) -> tuple[float, float]:
-    """Median seconds of each, run in turns so that both meet the same noise; a first turn of each is a warm-up."""
-    seconds: tuple[list[float], list[float]] = ([], [])
+    *sides: Callable[[], object],
+    repetitions: int = REPETITIONS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[float, ...]:
+    """Median seconds of each, run in turns so that all meet the same noise; a first turn of each is a warm-up."""
+    seconds: list[list[float]] = [[] for _ in sides]
     for repetition in range(repetitions + 1):
-        for run, kept in zip((ours, peer), seconds, strict=True):
-            start = time.perf_counter()
+        for run, kept in zip(sides, seconds, strict=True):
+            start = clock()
             run()
             if repetition:
-                kept.append(time.perf_counter() - start)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+                kept.append(clock() - start)
+    return tuple(map(statistics.median, seconds))
 
 
 def faster(name: str, ours: float, peer: float, unit: str, note: str) -> Row:

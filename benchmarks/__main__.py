@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import Row, pin
-from scaling.stages import prepare_jax
 
 
 def registry() -> dict[str, Callable[[], list[Row]]]:
@@ -21,12 +20,12 @@ def registry() -> dict[str, Callable[[], list[Row]]]:
     from benchmarks.engine import grid_tokens, peak, sampling, train_step
 
     return {
+        "bootstrap": bootstrap,
+        "families": families,
         "peak": peak,
         "train_step": train_step,
         "sampling": sampling,
         "grid_tokens": grid_tokens,
-        "bootstrap": bootstrap,
-        "families": families,
     }
 
 
@@ -45,7 +44,6 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="a list of rows: name, ours, peer, ratio, unit, note")
     asked = parser.parse_args(args)
     pin()
-    prepare_jax()
     known = registry()
     if wrong := [name for name in asked.names if name not in known]:
         parser.error(f"no benchmark {', '.join(wrong)}; there are {', '.join(known)}")

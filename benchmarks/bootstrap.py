@@ -233,7 +233,7 @@ def _families(name: str, replicates: int) -> Row:
             PEERS[peer](sample)
             seconds.append(time.perf_counter() - start)
 
-    ours, _ = interleaved(lambda: posterior.posteriors([series], replicates), run_peer, 3)
+    ours, _ = interleaved(lambda: posterior.posteriors([series], replicates), run_peer, repetitions=3)
     # The first of each compiled.
     scaled = sum(float(np.median(s[1:])) * len(p) / len(q) for s, p, q in zip(each, asked, samples, strict=True))
     fits = sum(len(p) for p in asked)

@@ -13,7 +13,7 @@ from time import process_time
 
 import numpy as np
 
-from benchmarks import REPETITIONS, Row, faster, peers
+from benchmarks import Row, faster, interleaved, peers
 from scaling import config as configs
 from scaling.batches import Batch, microbatches
 from scaling.calibrate import talkative
@@ -96,15 +96,14 @@ def our_step(config: Config, vocab: int, rows: Rows) -> peers.Step:
 
 
 def measured(sides: dict[str, Callable[[], int]]) -> dict[str, tuple[int, float]]:
-    """Tokens and median seconds of each side, run in turns; a first turn of each warms up."""
-    tokens, seconds = {}, {name: [] for name in sides}
-    for repetition in range(REPETITIONS + 1):
-        for name, run in sides.items():
-            start = process_time()
-            tokens[name] = run()
-            if repetition:
-                seconds[name].append(process_time() - start)
-    return {name: (tokens[name], float(np.median(taken))) for name, taken in seconds.items()}
+    """Tokens that each side says it handled, and its median seconds."""
+    tokens: dict[str, int] = {}
+
+    def telling(name: str, run: Callable[[], int]) -> Callable[[], None]:
+        return lambda: tokens.__setitem__(name, run())
+
+    seconds = interleaved(*(telling(name, run) for name, run in sides.items()), clock=process_time)
+    return {name: (tokens[name], taken) for name, taken in zip(sides, seconds, strict=True)}
 
 
 def stepping(step: peers.Step, rows: Rows) -> Callable[[], int]:

@@ -49,7 +49,7 @@ def test_disagreement_counts_curves_and_not_starts(problems):
 
 def test_runs_are_interleaved_after_a_warm_up():
     order = []
-    ours, peer = interleaved(lambda: order.append("ours"), lambda: order.append("peer"), 3)
+    ours, peer = interleaved(lambda: order.append("ours"), lambda: order.append("peer"), repetitions=3)
     assert order == ["ours", "peer"] * 4
     assert ours >= 0 and peer >= 0
     assert faster("x", 2.0, 8.0, "s", "").ratio == 4
@@ -84,4 +84,6 @@ def test_an_unknown_name_is_refused_with_those_there_are(one, capsys):
 
 
 def test_the_registry_has_what_is_documented():
-    assert list(__main__.registry())[:2] == ["bootstrap", "families"]
+    known = list(__main__.registry())
+    assert known[:2] == ["bootstrap", "families"]
+    assert known[2:] == ["peak", "train_step", "sampling", "grid_tokens"]
