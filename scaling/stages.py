@@ -18,7 +18,8 @@ from typing import Any
 
 from scaling import hosts
 from scaling.config import Config, config_hash, dump
-from scaling.records import Run, environment
+from scaling.environment import environment
+from scaling.records import Run
 from scaling.resolve import writer
 from scaling.structure import ConfigError
 

@@ -12,8 +12,9 @@ import scaling
 from scaling import config as configs
 from scaling import resolve, stages
 from scaling.cli import main
+from scaling.environment import environment
 from scaling.interrupt import Stop
-from scaling.records import Run, environment
+from scaling.records import Run
 
 
 @pytest.fixture

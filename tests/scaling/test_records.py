@@ -1,6 +1,5 @@
 """Records survive any crash: what was appended whole is read back, once; what is wrong is named."""
 
-import json
 import math
 
 import pytest
@@ -15,7 +14,6 @@ from scaling.records import (
     append,
     checkpoint_name,
     cut,
-    environment,
     read,
     repair,
     tail,
@@ -153,15 +151,6 @@ def test_a_run_is_taken_up_only_with_its_own_config(run):
         Run.create(run.path, "seed: 1\n", "xyz", ENVIRONMENT)
     with pytest.raises(RecordError, match="not a run directory"):
         Run.open(run.path / "evals")
-
-
-def test_the_environment_names_versions_and_the_command_but_no_variables(monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "do-not-record")
-    found = environment(["scaling", "train", "a b"], ["cpu:0"])
-    assert found["command"] == "scaling train 'a b'"
-    assert found["devices"] == ["cpu:0"]
-    assert {"jax", "orbax-checkpoint"} <= found["packages"].keys()
-    assert "do-not-record" not in json.dumps(found)
 
 
 def test_manifests_are_listed_by_step_and_hold_large_integers(run):
