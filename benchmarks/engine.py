@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks import Row, faster, interleaved, peers
 from scaling import config as configs
 from scaling.batches import Batch, microbatches
-from scaling.calibrate import talkative
+from scaling.calibrate import rambling
 from scaling.config import Config, MeshConfig, ModelConfig
 from scaling.learner import gradient, initial_state, make_optimiser, means, step
 from scaling.objectives import RECIPES
@@ -172,7 +172,7 @@ def our_sampler(
     """Completions of every prompt; how many tokens were decoded, each answer at a shorter budget included."""
     mesh = make_mesh(config.mesh)
     graphdef, state = initial_state(config, vocab, mesh)
-    params = state["params"] if ends else talkative(state["params"])
+    params = state["params"] if ends else rambling(state["params"], 0.0)
     keys = row_keys(0, 1, 0, np.arange(len(prompts_BxN) * group))
     padding = np.zeros(len(prompts_BxN), np.int32)
 

@@ -1,7 +1,7 @@
 """How fast this machine is at the steps of a config, measured on a few of each.
 
-Every shape is run once to be compiled and a few times to be timed. Nothing is learned: the policy that samples is
-made to never end by itself, so that a batch is decoded to its budget, as a batch of hundreds is in any case.
+Every shape is run once to be compiled and a few times to be timed. Nothing is learned: the policy that samples
+says words at random, and ends its thinking as often as the demonstrations that the model was last taught by.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flax import nnx
 from scaling import checkpoints
 from scaling.batches import Batch, demonstrations, microbatches
 from scaling.config import Config, config_hash, dump
-from scaling.costs import like_demonstrations
+from scaling.costs import last_taught, like_demonstrations
 from scaling.evaluate import Evaluator
 from scaling.flops import Ledger
 from scaling.learner import gradient, initial_state, make_optimiser, step
@@ -29,7 +29,7 @@ from scaling.records import Run
 from scaling.rl import collect
 from scaling.sampling import left_pad
 from scaling.sharding import make_mesh, place
-from scaling.tasks import ANSWER, END, Task, make_task, warm_start_problems
+from scaling.tasks import ANSWER, END, PAD, Task, make_task, warm_start_problems
 from scaling.timeline import Rates
 from scaling.timing import Stopwatch
 
@@ -41,7 +41,9 @@ def calibrate(config: Config, say: Callable[[str], None]) -> Rates:
     """Seconds by phase on the devices that JAX has here."""
     task, mesh = make_task(config.task), make_mesh(config.mesh)
     graphdef, state = initial_state(config, len(task.vocab), mesh)
-    policy = place(talkative(state["params"]), mesh)
+
+    def policy(budget: int) -> nnx.State:
+        return place(rambling(state["params"], ending_rate(config, task, budget)), mesh)
 
     def learn(batch: Batch, phase: str, reference: nnx.State | None = None, **options: Any) -> None:
         nonlocal state
@@ -64,14 +66,17 @@ def calibrate(config: Config, say: Callable[[str], None]) -> Rates:
         warm.append(_seconds([lambda n=n, i=i: warm_step(i, n) for n in numbers]))
         before += stage.steps
 
-    rl, reference = config.rl, policy if config.rl.kl else None
+    rl, reference = config.rl, policy(0) if config.rl.kl else None
     plain = replace(config, rl=replace(rl, recipe="grpo"))  # learns from every group, whatever its rewards
     options = {"recipe": RECIPES[rl.recipe], "temperature": rl.temperature, "kl": rl.kl}
     rollout, update = {}, {}
     for budget in sorted(set(rl.budgets)):
         say(f"timing RL at budget {budget} …")
         at = rl.budgets.index(budget)
-        judged = lambda at=at: collect(plain, task, graphdef, policy, mesh, Stopwatch(), at)  # noqa: E731
+        params = policy(budget)
+        judged = lambda at=at, params=params: collect(  # noqa: E731
+            plain, task, graphdef, params, mesh, Stopwatch(), at
+        )
         rollout[budget] = _seconds([judged] * TIMED)
         parts = _completions(config, task, budget)
         learned = lambda parts=parts: [learn(part, "rl", reference, **options) for part in parts]  # noqa: E731
@@ -81,7 +86,8 @@ def calibrate(config: Config, say: Callable[[str], None]) -> Rates:
     evaluator, evaluation = Evaluator(config), config.evaluation
     first = evaluator.tiers[0]
     size = min(max(evaluation.chunk // (first.last - first.first), 1), evaluation.problems)
-    chunk = _seconds([lambda: evaluator.rows(policy, 0, size)])
+    params = policy(evaluation.budgets[-1])
+    chunk = _seconds([lambda: evaluator.rows(params, 0, size)])
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", dump(config), config_hash(config), {"command": "scaling plan"})
         saved = _seconds([lambda: _save_and_restore(run, state, evaluator.abstract)])
@@ -106,19 +112,28 @@ def _seconds(calls: Sequence[Callable[[], Any]]) -> float:
     return watch.take()["call"] / len(calls)
 
 
-def talkative(params: nnx.State) -> nnx.State:
-    """Parameters of a policy that says any word but `ANSWER` and `END`, at random, until its budget ends it.
+def ending_rate(config: Config, task: Task, budget: int) -> float:
+    """The chance at each token that a demonstration of the last stage ends its thinking there, as if it were the
+    same at all: those that ended before the budget did, over all their tokens (censored geometric lengths)."""
+    lengths = [tokens.index(ANSWER) for _, tokens in last_taught(config, task, budget)]
+    return sum(length < budget for length in lengths) / max(sum(lengths), 1)
 
-    One whose embedding is tied answers a forced `ANSWER` with `END` or `ANSWER`.
-    """
+
+def rambling(params: nnx.State, ending: float) -> nnx.State:
+    """Parameters of a policy that says words at random, and with this chance `ANSWER`, but never `END`."""
     tied = "unembedding" not in params
+    vocab, width = params["embedding"][...].shape
+    words = vocab - len((PAD, ANSWER, END))
+    odds = float(np.log(max(ending, 1e-9) / (1 - min(ending, 0.999)) * words))
+    """Of `ANSWER` against a word."""
 
     def leaf(path: tuple, x: jax.Array) -> jax.Array:
         name = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)][-1]
         if name == "embedding":
-            return jnp.ones_like(x).at[jnp.array([ANSWER, END])].set(-1 if tied else 1)
+            said = jnp.ones_like(x).at[END].set(-1)
+            return said.at[ANSWER].set(1 + odds * width**-0.5) if tied else said
         if name == "unembedding":
-            return jnp.zeros_like(x).at[:, jnp.array([ANSWER, END])].set(-1)
+            return jnp.zeros_like(x).at[:, END].set(-1).at[:, ANSWER].set(odds / width)
         return jnp.ones_like(x) if x.ndim == 1 else jnp.zeros_like(x)
 
     return jax.tree_util.tree_map_with_path(leaf, params)

@@ -17,7 +17,7 @@ from math import ceil
 
 from scaling import flops
 from scaling.config import Config, StageConfig, samples_at
-from scaling.tasks import Task, demonstrations, make_task, warm_start_problems
+from scaling.tasks import Problem, Task, demonstrations, make_task, warm_start_problems
 
 COUNTED = 4096
 """Demonstrations up to which a stage is counted and not estimated; half a second."""
@@ -111,14 +111,20 @@ def longest(task: Task, budget: int) -> Completions:
 
 def like_demonstrations(config: Config, task: Task, budget: int) -> Completions:
     """Lengths of demonstrations of the last stage, cut at the budget; of whole budgets where there is none."""
+    found = [(len(problem.prompt), len(tokens)) for problem, tokens in last_taught(config, task, budget)]
+    return found or longest(task, budget)
+
+
+def last_taught(config: Config, task: Task, budget: int) -> list[tuple[Problem, tuple[int, ...]]]:
+    """Problems, and demonstrations of the last stage of the warm start cut at the budget; none without one."""
     if not config.warm_start.stages:
-        return longest(task, budget)
-    found, demo = [], config.warm_start.stages[-1].demo
-    for index in range(SAMPLED):
-        problem = task.problem(config.seed, "train", index)
-        tokens = task.demonstrate(problem, demo, budget, random.Random(index)).tokens
-        found.append((len(problem.prompt), len(tokens)))
-    return found
+        return []
+    demo = config.warm_start.stages[-1].demo
+    problems = [task.problem(config.seed, "train", index) for index in range(SAMPLED)]
+    return [
+        (problem, task.demonstrate(problem, demo, budget, random.Random(index)).tokens)
+        for index, problem in enumerate(problems)
+    ]
 
 
 def rl_step(config: Config, vocab: int, completions: Completions, draws: int | None = None) -> dict[str, int]:

@@ -98,6 +98,11 @@ def from_data_sheet(
         work = rows * flops.decode(config.model, len(task.vocab), start, generated + 1)
         return max(read / accelerator.bandwidth, work / speed)
 
+    def rollout(generated: int) -> float:
+        rows = rl.problems * rl.samples
+        chunk = min(max(rl.chunk, rl.samples), rows)
+        return -(-rows // chunk) * decode(chunk, prompt, generated)
+
     lengths = {budget: like_demonstrations(config, task, budget) for budget in set(rl.budgets)}
     longest = {budget: max(generated for _, generated in pairs) for budget, pairs in lengths.items()}
     evaluating = 0.0
@@ -111,7 +116,7 @@ def from_data_sheet(
         f"{accelerator.source}, {share:.0%} of the peak assumed in matrix products and all "
         "of the memory's bandwidth in decoding",
         tuple(sum(stage.flops) / len(stage.flops) / speed for stage in costs.stages),
-        tuple(decode(rl.problems * rl.samples, prompt, longest[budget]) for budget in rl.budgets),
+        tuple(rollout(longest[budget]) for budget in rl.budgets),
         tuple((step["update"] + step["reference"]) / speed for step in costs.expected),
         evaluating,
         0.0,

@@ -7,7 +7,7 @@ from small_runs import go, small
 
 from scaling import config as configs
 from scaling import costs, flops, train
-from scaling.calibrate import talkative
+from scaling.calibrate import rambling
 from scaling.config import samples_at
 from scaling.flops import RL_PHASES
 from scaling.learner import initial_state
@@ -52,7 +52,7 @@ def test_an_rl_step_costs_exactly_what_a_run_spends_where_every_completion_uses_
 
     def never_ending(*args):
         graphdef, state = initial_state(*args)
-        return graphdef, state | {"params": talkative(state["params"])}
+        return graphdef, state | {"params": rambling(state["params"], 0.0)}
 
     with mock.patch.object(train, "initial_state", never_ending):
         go(tmp_path / "run", config)
