@@ -44,11 +44,13 @@ class Rows:
     batch: Batch
     microbatch: int
 
+    def fed(self) -> np.ndarray:
+        """int64[B]: tokens fed of each row, padding not counted."""
+        return self.batch.prompts_BxN.shape[1] - self.batch.padding_B + self.batch.lengths() - 1
+
     @property
     def tokens(self) -> int:
-        """Tokens fed, padding not counted."""
-        prompt = self.batch.prompts_BxN.shape[1]
-        return int((prompt - self.batch.padding_B + self.batch.lengths() - 1).sum())
+        return int(self.fed().sum())
 
     def padded(self) -> list[np.ndarray]:
         """Microbatches as a plain loop has them: each row as long as the longest of all."""
@@ -132,34 +134,36 @@ def peak() -> list[Row]:
     return [Row("peak", ours / 1e9, theirs / 1e9, ours / theirs, "GFLOP/s", "float32 1024³; peer: PyTorch")]
 
 
-def train_step() -> list[Row]:
-    """A step of the default experiment at the lengths of its rollouts, at full length, and of the wide decoder."""
+def case(name: str) -> tuple[Config, Rows, int]:
+    """A config, rows to learn from and the vocabulary: of the default experiment at the lengths of its rollouts
+    (`uneven`) and at full length (`full`), and of the wide decoder (`wide`)."""
     config = experiment()
     task = make_task(config.task)
     vocab, prompt = len(task.vocab), task.prompt_tokens
-    budget = max(config.rl.budgets)
-    uneven = experience(config, budget)
-    even = full(128, vocab, prompt, prompt + 92, config.microbatch)
-    wide = full(WIDE_ROWS, vocab, prompt, CONTEXT, 16)
-    wide_config = replace(config, model=WIDE)
+    if name == "uneven":
+        return config, experience(config, max(config.rl.budgets)), vocab
+    if name == "full":
+        return config, full(128, vocab, prompt, prompt + 92, config.microbatch), vocab
+    return replace(config, model=WIDE), full(WIDE_ROWS, vocab, prompt, CONTEXT, 16), vocab
+
+
+def train_step() -> list[Row]:
+    """A step of each of the cases."""
+    _, uneven, _ = case("uneven")
     share = uneven.tokens / (len(uneven.batch.padding_B) * (uneven.padded()[0].shape[1] - 1))
-    cases = [
-        (
-            "train_step",
-            config,
-            uneven,
-            f"default experiment, budget {budget}, {share:.0%} of the padded batch real",
-        ),
-        ("train_step, full rows", config, even, "default experiment's model, rows of 102 tokens"),
-        ("train_step, d 128", wide_config, wide, f"d 128, 4 layers, rows of {CONTEXT} tokens"),
-    ]
+    cases = {
+        "train_step": ("uneven", f"default experiment's longest budget, {share:.0%} of the padded batch real"),
+        "train_step, full rows": ("full", "default experiment's model, rows of 102 tokens"),
+        "train_step, d 128": ("wide", f"d 128, 4 layers, rows of {CONTEXT} tokens"),
+    }
     found = []
-    for name, case, rows, work in cases:
+    for name, (kind, work) in cases.items():
+        config, rows, vocab = case(kind)
         for label, activation in (("default activations", "gelu"), ("all relu²", "relu2")):
-            steps = {"ours": our_step(case, vocab, rows)}
+            steps = {"ours": our_step(config, vocab, rows)}
             if peers.installed():
-                steps["PyTorch"] = peers.torch_step(case.model, vocab, rows.padded(), activation)
-            steps["flax"] = peers.flax_step(case.model, vocab, rows.padded(), activation)
+                steps["PyTorch"] = peers.torch_step(config.model, vocab, rows.padded(), activation)
+            steps["flax"] = peers.flax_step(config.model, vocab, rows.padded(), activation)
             sides = {side: stepping(run, rows) for side, run in steps.items()}
             title = name if activation == "gelu" else f"{name}, matched"
             found.append(against_best(title, sides, f"{work}, {label}"))

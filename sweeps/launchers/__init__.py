@@ -42,5 +42,5 @@ class Launcher(Protocol):
         ...
 
     def cancel(self, handles: Sequence[str]) -> None:
-        """Ask the jobs to save and stop: a signal first, an end later. Returns at once; unknown ones are let be."""
+        """Ask the jobs to save and stop: a signal first, an end later. Returns at once; lets unknown ones be."""
         ...
