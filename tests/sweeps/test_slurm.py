@@ -2,54 +2,16 @@
 
 import os
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_jobs import DEADLINE, gone, hints, job, said, stoppable, wait
 
 from scaling.structure import ConfigError, structure
-from sweeps.launchers import Hint, Job
 from sweeps.launchers.slurm import Slurm, SlurmLauncher, sbatch, script
 
-DEADLINE = 60
-"""Seconds after which something is taken not to happen any more."""
-HERE = Path(__file__).parent
 NAMES = ("a", "b", "c", "d")
-
-
-def job(folder: Path, name: str, *command: str) -> Job:
-    return Job(name, command, folder / name, folder / "logs" / f"{name} 1.log")
-
-
-def stoppable(folder: Path, name: str, seconds: float) -> Job:
-    return job(folder, name, sys.executable, str(HERE / "stoppable.py"), str(folder / name), str(seconds))
-
-
-def said(of: Job) -> list[str]:
-    """What happened to it."""
-    file = of.directory / "said"
-    return [*file.read_text().splitlines()] if file.exists() else []
-
-
-def wait(until: Callable[[], bool]) -> None:
-    began = time.monotonic()
-    while not until():
-        assert time.monotonic() - began < DEADLINE
-        time.sleep(0.1)
-
-
-def hints(launcher: SlurmLauncher, handles: Sequence[str]) -> list[Hint]:
-    return [launcher.poll(handles)[handle] for handle in handles]
-
-
-def gone(launcher: SlurmLauncher, handles: Sequence[str]) -> Callable[[], bool]:
-    return lambda: set(hints(launcher, handles)) == {"gone"}
-
-
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
