@@ -22,7 +22,7 @@ from scaling.structure import ConfigError
 from sweeps.launchers import Hint, Job
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobSubmissionClient  # pyright: ignore[reportMissingImports]: an extra
 
 HERE = "http://127.0.0.1:8265"
 """The dashboard of a cluster on this machine, unless `ray start` was told another port."""
@@ -93,8 +93,8 @@ class RayLauncher:
     def _asked(self) -> Iterator[JobSubmissionClient]:
         """The cluster. Raises ConfigError where Ray is not installed, does not answer or refuses."""
         try:
-            from ray.exceptions import RayError
-            from ray.job_submission import JobSubmissionClient
+            from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
+            from ray.job_submission import JobSubmissionClient  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise ConfigError(["--launcher ray: Ray is not installed here; pip install 'scaling[ray]'"]) from None
         address = self.ray.address or os.environ.get("RAY_API_SERVER_ADDRESS") or HERE

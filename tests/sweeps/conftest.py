@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -55,18 +56,29 @@ def ray() -> Iterator[str]:
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex())
         patch.setenv("RAY_API_SERVER_ADDRESS", address)
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-        cluster = subprocess.Popen([*start, *places, *ports, *size], stdout=log, stderr=log)
-        try:
-            for _ in range(120):
-                if cluster.poll() is not None or answers(address):
-                    break
+        for _ in range(3):  # Ray gives a node 30 s to come up, which a busy machine may not
+            cluster = subprocess.Popen(
+                [*start, *places, *ports, *size], stdout=log, stderr=log, start_new_session=True
+            )
+            while cluster.poll() is None and not answers(address):
                 time.sleep(1)
-            assert answers(address), (folder / "log").read_text()
+            if cluster.poll() is None:
+                break
+            end(cluster)
+        try:
+            assert cluster.poll() is None, (folder / "log").read_text()
             yield address
         finally:
-            cluster.terminate()  # it ends its daemons
-            cluster.wait(60)
+            end(cluster)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def end(cluster: subprocess.Popen) -> None:
+    """Stop it with its daemons, which it forgets where its own start broke off."""
+    cluster.terminate()
+    cluster.wait(60)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(cluster.pid, signal.SIGKILL)
 
 
 def answers(address: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sweeps.launchers import Hint, Job, Launcher
 
-DEADLINE = 60
+DEADLINE = 300
 """Seconds after which something is taken not to happen any more."""
 STOPPABLE = str(Path(__file__).with_name("stoppable.py"))
 
