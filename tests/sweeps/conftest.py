@@ -1,6 +1,7 @@
 """Real services for tests, on this machine alone. Where one is not installed, its tests are skipped."""
 
 import contextlib
+import importlib.util
 import os
 import secrets
 import shutil
@@ -12,12 +13,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 SLURM = Path(__file__).parents[1] / "services" / "slurm.sh"
 NEEDED = ("slurmctld", "slurmd", "sbatch", "srun", "munged")
 INSTALL = "apt-get install --no-install-recommends slurmctld slurmd slurm-client munge"
+
+TOKEN = secrets.token_hex()
+"""Ray's, which a process reads once, as it imports Ray."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,8 @@ def ray() -> Iterator[str]:
 
     Some of Ray's ports listen on every interface, so that who has no token is refused.
     """
-    pytest.importorskip("ray.job_submission", reason="no ray; for these tests: pip install 'ray[default]'")
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("no ray; for these tests: make ray")
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # Ray's sockets lie in it, whose paths must be short
     gcs, dashboard, client = free_ports(3)
     address = f"http://127.0.0.1:{dashboard}"
@@ -53,32 +59,32 @@ def ray() -> Iterator[str]:
     with (folder / "log").open("w") as log, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex())
+        patch.setenv("RAY_AUTH_TOKEN", TOKEN)
         patch.setenv("RAY_API_SERVER_ADDRESS", address)
-        start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
         for _ in range(3):  # Ray gives a node 30 s to come up, which a busy machine may not
-            cluster = subprocess.Popen(
-                [*start, *places, *ports, *size], stdout=log, stderr=log, start_new_session=True
-            )
-            while cluster.poll() is None and not answers(address):
-                time.sleep(1)
-            if cluster.poll() is None:
-                break
-            end(cluster)
-        try:
-            assert cluster.poll() is None, (folder / "log").read_text()
-            yield address
-        finally:
-            end(cluster)
-            shutil.rmtree(folder, ignore_errors=True)
+            with daemon([*command, *places, *ports, *size], log) as cluster:
+                while cluster.poll() is None and not answers(address):
+                    time.sleep(1)
+                if cluster.poll() is None:
+                    yield address
+                    break
+        else:
+            pytest.fail((folder / "log").read_text())
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def end(cluster: subprocess.Popen) -> None:
-    """Stop it with its daemons, which it forgets where its own start broke off."""
-    cluster.terminate()
-    cluster.wait(60)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(cluster.pid, signal.SIGKILL)
+@contextlib.contextmanager
+def daemon(command: list[str], log: IO[str]) -> Iterator[subprocess.Popen]:
+    """A process that is stopped in the end, and killed with all of its group if it leaves some behind."""
+    process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def answers(address: str) -> bool:

@@ -32,7 +32,7 @@ def test_a_job_runs_its_command_here_as_it_is_after_the_setup(monkeypatch, tmp_p
 
 
 def test_without_ray_submission_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "ray.job_submission", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"^--launcher ray: Ray is not installed here; pip install "):
         RayLauncher().submit([job(tmp_path, "a", "true")])
 
