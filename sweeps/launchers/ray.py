@@ -24,16 +24,13 @@ from sweeps.launchers import Hint, Job
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient  # pyright: ignore[reportMissingImports]: an extra
 
-HERE = "http://127.0.0.1:8265"
-"""The dashboard of a cluster on this machine, unless `ray start` was told another port."""
-
 
 @dataclass(frozen=True)
 class Ray:
     """What a run asks of Ray."""
 
-    address: str | None = None
-    """The cluster's dashboard, such as http://head:8265; else RAY_API_SERVER_ADDRESS, else one on this machine."""
+    address: str = "http://127.0.0.1:8265"
+    """The cluster's dashboard, unless RAY_API_SERVER_ADDRESS names another, which Ray lets win."""
     cpus: float = 1
     """CPUs kept for a run; the cluster's CPUs over this many bound the runs at once."""
     gpus: float = 0
@@ -97,12 +94,10 @@ class RayLauncher:
             from ray.job_submission import JobSubmissionClient  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise ConfigError(["--launcher ray: Ray is not installed here; pip install 'scaling[ray]'"]) from None
-        address = self.ray.address or os.environ.get("RAY_API_SERVER_ADDRESS") or HERE
         try:
-            yield JobSubmissionClient(address)
+            yield JobSubmissionClient(self.ray.address)
         except (OSError, RuntimeError, RayError) as error:
-            why = " ".join(str(error).split())
-            raise ConfigError([f"--launcher ray: {address}: {why}"]) from None
+            raise ConfigError([f"--launcher ray: {' '.join(str(error).split())}"]) from None
 
 
 def script(ray: Ray, job: Job) -> str:

@@ -88,10 +88,11 @@ def daemon(command: list[str], log: IO[str]) -> Iterator[subprocess.Popen]:
 
 
 def answers(address: str) -> bool:
+    """Whether the cluster takes jobs, which is some seconds after its dashboard is up."""
     from ray.job_submission import JobSubmissionClient
 
     try:
-        JobSubmissionClient(address).list_jobs()
+        JobSubmissionClient(address).submit_job(entrypoint="true")
     except (OSError, RuntimeError):
         return False
     return True

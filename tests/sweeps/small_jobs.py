@@ -34,7 +34,8 @@ def wait(until: Callable[[], bool]) -> None:
 
 
 def hints(launcher: Launcher, handles: Sequence[str]) -> list[Hint]:
-    return [launcher.poll(handles)[handle] for handle in handles]
+    found = launcher.poll(handles)
+    return [found[handle] for handle in handles]
 
 
 def gone(launcher: Launcher, handles: Sequence[str]) -> Callable[[], bool]:

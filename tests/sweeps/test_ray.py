@@ -39,7 +39,7 @@ def test_without_ray_submission_says_what_to_install(monkeypatch, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_lost_crashed_cancelled_and_done_jobs_are_gone_and_go_on_when_submitted_again(ray, tmp_path):
+def test_lost_crashed_cancelled_and_done_jobs_are_gone_and_go_on_when_submitted_again(ray, tmp_path, monkeypatch):
     launcher, later = RayLauncher(), RayLauncher(Ray(address=ray))
     names = ("lost", "crashed", "waits")
     runs = [stoppable(tmp_path, name, DEADLINE) for name in names]
@@ -67,8 +67,8 @@ def test_lost_crashed_cancelled_and_done_jobs_are_gone_and_go_on_when_submitted_
     saved, resumed = again[2].log.read_text().splitlines()
     assert saved == "from 0.00 s" and saved < resumed
 
-    nowhere = RayLauncher(Ray(address="http://127.0.0.1:9"))
-    with pytest.raises(ConfigError, match=r"^--launcher ray: http://127.0.0.1:9: Failed to connect"):
-        nowhere.submit(again)
-    assert set(hints(nowhere, handles)) == {"unknown"}
-    nowhere.cancel(handles)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match=r"^--launcher ray: Failed to connect to Ray .*127.0.0.1:9"):
+        launcher.submit(again)
+    assert set(hints(launcher, handles)) == {"unknown"}
+    launcher.cancel(handles)
