@@ -43,15 +43,18 @@ def test_the_grid_respects_the_cap_and_keeps_the_least_number_of_samples():
 
 
 def test_a_checkpoint_takes_the_planned_disk_and_a_few_files(whole):
+    """Arrays in orbax's data files, beside them what describes each."""
     config = small()
     planned = costs.checkpoint_bytes(config, len(make_task(config.task).vocab))
-    sizes = {
-        manifest["kind"]: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        for manifest in whole.manifests()
-        for folder in [whole.checkpoints / manifest["name"]]
-    }
-    assert max(sizes.values()) <= planned + 50_000
-    assert sizes["end"] >= 0.8 * planned  # that of RL's start has moments of zeros, which compress to nothing
+    arrays, others = {}, {}
+    for manifest in whole.manifests():
+        files = [file for file in (whole.checkpoints / manifest["name"]).rglob("*") if file.is_file()]
+        for kept, data in ((arrays, True), (others, False)):
+            found = (file.stat().st_size for file in files if (file.parent.name == "d") == data)
+            kept[manifest["kind"]] = sum(found)
+    assert max(arrays.values()) <= 1.1 * planned  # commits at the same moment may write small arrays twice
+    assert arrays["end"] >= 0.7 * planned  # that of RL's start has moments of zeros, which compress to nothing
+    assert max(others.values()) < 60_000
 
 
 def test_hours_are_those_of_all_devices_and_are_paid_for_each():
