@@ -88,9 +88,10 @@ def run(
     with Stop() as stop:
         with stages.together(cluster):
             settings, path = hosts.first(lambda: resolve.config_and_directory(config, dir, overrides))
-            state = stages.train(path, settings, stop, evaluating=True, quiet=json)
-            if state == "done":
-                state = stages.evaluate(path, settings, stop, names=None, quiet=json)
+            with stages.alone(path):
+                state = stages.train(path, settings, stop, evaluating=True, quiet=json)
+                if state == "done":
+                    state = stages.evaluate(path, settings, stop, names=None, quiet=json)
         if state == "done" and hosts.is_first():
             return _reported(path, stages.report(path), json)
     return _finish(path, state, json)
@@ -113,7 +114,8 @@ def train(
 
     with Stop() as stop, stages.together(cluster):
         settings, path = hosts.first(lambda: resolve.config_and_directory(config, dir, overrides))
-        state = stages.train(path, settings, stop, evaluating=False, quiet=json)
+        with stages.alone(path):
+            state = stages.train(path, settings, stop, evaluating=False, quiet=json)
     return _finish(path, state, json, next=f"scaling evaluate {path}")
 
 
@@ -137,7 +139,8 @@ def evaluate(
 
     with Stop() as stop, stages.together(cluster):
         settings = hosts.first(opened)
-        state = stages.evaluate(dir, settings, stop, names=checkpoints or None, quiet=json)
+        with stages.alone(dir):
+            state = stages.evaluate(dir, settings, stop, names=checkpoints or None, quiet=json)
     return _finish(dir, state, json, next=f"scaling fit {dir}; scaling report {dir}")
 
 
