@@ -370,13 +370,15 @@ def identity(config: Config) -> dict[str, Any]:
 
     Without the defaults, so that a field added later, whose default keeps what was, leaves old runs theirs.
     """
-    return dict(_named(structure(asdict(config), Config), ""))  # structured: 1 in a float field becomes 1.0
+    return dict(_named(config, ""))
 
 
 def _named(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     default = type(value)()
     for f in fields(value):
         path, part = f"{prefix}{f.name}", getattr(value, f.name)
+        if isinstance(getattr(default, f.name), float):
+            part = float(part)  # 1 and 1.0 are the same value
         if path in NOT_IN_HASH or part == getattr(default, f.name):
             continue
         if is_dataclass(part):
