@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, BAD_INPUT, PREEMPTED = 0, 1, 2, 75
 OURS = ("scaling", "analysis", "sweeps")
+ABOUT = "How far are reasoning models from saturating? Train, evaluate, fit, report."
 
 PresetOrFile = Annotated[
     Positional[str | None], arg(metavar="[CONFIG]", help="A preset (tiny, demo, hour, slice, pod) or a YAML file.")
@@ -42,12 +43,18 @@ Json = Annotated[bool, arg(name="json", help="Print one JSON object and nothing 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors of arguments exit at once, with code 2."""
     args = _overrides(sys.argv[1:] if argv is None else argv)
+    commands, prog, description = COMMANDS, "scaling", ABOUT
     try:
+        if args[:1] == ["sweep"]:
+            from sweeps import commands as sweeping
+
+            commands, prog, description = sweeping.COMMANDS, "scaling sweep", sweeping.__doc__
+            args = sweeping.words(args[1:])
         code = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            commands,
             args=args,
-            prog="scaling",
-            description="How far are reasoning models from saturating? Train, evaluate, fit, report.",
+            prog=prog,
+            description=description,
             config=(FlagCreatePairsOff,),
         )
         sys.stdout.flush()
@@ -316,6 +323,11 @@ def config(
     return DONE
 
 
+def sweep() -> int:
+    """Many runs, from one file: `scaling sweep FILE`; status, cancel, retry. `scaling sweep --help` says more."""
+    raise AssertionError("`main` hands the words that follow to sweeps.commands")
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run,
     "train": train,
@@ -327,6 +339,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "check": check,
     "export": export,
     "config": config,
+    "sweep": sweep,
 }
 
 

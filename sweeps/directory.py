@@ -1,12 +1,12 @@
 """The files of a sweep's directory.
 
-    sweep.yaml        the file, its base spelled out
-    NAME/             a run's directory
-    configs/NAME.yaml what a run is started with
-    logs/NAME.log     what a run printed, all its attempts
-    attempts.jsonl    a row a start: run, engine, handle, time, failures before it, and how the former one ended
-    lock              held by the one launcher at work
-    stop              there while the launcher is asked to stop
+sweep.yaml        the file, its base spelled out
+NAME/             a run's directory
+configs/NAME.yaml what a run is started with
+logs/NAME.log     what a run printed, all its attempts
+attempts.jsonl    a row a start: run, engine, handle, time, failures before it, and how the former one ended
+lock              held by the one launcher at work
+stop              there while the launcher is asked to stop
 """
 
 from __future__ import annotations

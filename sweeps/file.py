@@ -1,14 +1,14 @@
 """A sweep file: YAML in the words of W&B's sweeps, and a few more.
 
-    base: tiny                       # a preset, a file, or fields; what all runs share
-    method: grid                     # or random, with run_cap (or count) and seed
-    parameters:
-      model.width: {values: [16, 32]}
-      model.ff: {value: "${4 * model.width}"}
-      rl.learning_rate: {distribution: log_uniform_values, min: 1e-4, max: 1e-2, num: 5}
-    zip: [[model.layers, model.heads]]   # these take their first values together, then their second, ...
-    where: [model.width <= 32 or rl.recipe == "grpo"]
-    seeds: 3                         # or a list; each combination with each of them
+base: tiny                       # a preset, a file, or fields; what all runs share
+method: grid                     # or random, with run_cap (or count) and seed
+parameters:
+  model.width: {values: [16, 32]}
+  model.ff: {value: "${4 * model.width}"}
+  rl.learning_rate: {distribution: log_uniform_values, min: 1e-4, max: 1e-2, num: 5}
+zip: [[model.layers, model.heads]]   # these take their first values together, then their second, ...
+where: [model.width <= 32 or rl.recipe == "grpo"]
+seeds: 3                         # or a list; each combination with each of them
 """
 
 from __future__ import annotations

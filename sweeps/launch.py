@@ -54,7 +54,9 @@ class Wish:
             return
         if not self._asked:
             self._asked = True
-            print(f"\nno more runs are started; {running} go on. Stop them too? y, or Ctrl-C again", file=sys.stderr)
+            print(
+                f"\nno more runs are started; {running} go on. Stop them too? y, or Ctrl-C again", file=sys.stderr
+            )
         if select.select([sys.stdin], [], [], 0)[0] and sys.stdin.readline().strip().lower() in ("y", "yes"):
             self.level = 2
 
@@ -149,7 +151,7 @@ class Launch:
         """Failures so far, this ending included. One that died before this launch may have died with its machine."""
         before = self.attempts[name].failures if name in self.attempts else 0
         counts = stand.state == "failed" or (stand.state == "dead" and name in self.ours)
-        return before + counts if name in self.attempts else 0
+        return max(before + counts, 0)
 
     def _why_lost(self, name: str) -> tuple[bool, str]:
         """Whether a run that ended before it wrote its state was refused, and why it ended."""

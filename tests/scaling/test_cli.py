@@ -194,7 +194,10 @@ with claimed(Path({str(tmp_path / "run")!r})):
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "claimed\n"
-        with pytest.raises(ConfigError, match=f"process {other.pid} is running it"), stages.alone(tmp_path / "run"):
+        with (
+            pytest.raises(ConfigError, match=f"process {other.pid} is running it"),
+            stages.alone(tmp_path / "run"),
+        ):
             pass
         other.kill()
     with stages.alone(tmp_path / "run"):
