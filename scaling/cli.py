@@ -324,7 +324,7 @@ def config(
 
 
 def sweep() -> int:
-    """Many runs, from one file: `scaling sweep FILE`; status, cancel, retry. `scaling sweep --help` says more."""
+    """Many runs, from one file: `scaling sweep SWEEP`; status, cancel, retry. `scaling sweep --help` says more."""
     raise AssertionError("`main` hands the words that follow to sweeps.commands")
 
 

@@ -201,7 +201,7 @@ class Config:
 
 
 def load(source: str | Mapping[str, Any] | None = None, overrides: Sequence[str] = ()) -> Config:
-    """The checked config of a preset, a YAML file or its fields (None: the defaults), changed by `a.b=c` overrides.
+    """The checked config of a preset, a YAML file or fields (None: the defaults), changed by `a.b=c` overrides.
 
     A file may start from a preset with `base: NAME`. Items of a list are named by position, as in
     `warm_start.stages.0.steps=5`. Raises ConfigError with every problem at once.

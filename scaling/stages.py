@@ -39,7 +39,7 @@ def together(cluster: hosts.Cluster) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """No other process trains or evaluates the run meanwhile. Raises ConfigError, on every host, where one does."""
+    """No other process trains or evaluates the run meanwhile. Raises ConfigError on every host where one does."""
     with contextlib.ExitStack() as held:
 
         def claim() -> None:

@@ -36,7 +36,9 @@ Retries = Annotated[int, arg(metavar="N", help="How often a failed run is starte
 
 
 def run(
-    file: Annotated[Positional[Path], arg(metavar="FILE", help="A sweep file (YAML).")],
+    file: Annotated[
+        Positional[Path], arg(metavar="SWEEP", help="A sweep file (YAML), or tiny, sizes, recipes, seeds.")
+    ],
     *,
     dir: Annotated[Path | None, arg(metavar="DIR", help="Default: runs/NAME, by the file's name.")] = None,
     launcher: Engine = "local",
@@ -115,7 +117,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {"run": run, "status": status, "cancel
 
 
 def words(args: Sequence[str]) -> list[str]:
-    """`FILE …` is short for `run FILE …`."""
+    """`SWEEP …` is short for `run SWEEP …`."""
     named = args and (args[0] in COMMANDS or args[0] in ("-h", "--help"))
     return list(args) if named or not args else ["run", *args]
 

@@ -101,7 +101,7 @@ def _parts(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def compute(expression: Expression, lookup: Lookup) -> Any:
-    """The value of an expression, its fields looked up by path. Raises ValueError, in one line, where it has none."""
+    """The value of an expression, its fields looked up by path. Raises ValueError, one line, where it has none."""
     try:
         return _value(expression.tree, lookup)
     except ArithmeticError as error:

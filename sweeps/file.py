@@ -26,6 +26,7 @@ from sweeps import conditions
 from sweeps.conditions import Expression
 from sweeps.parameters import Parameter, flat, parameter
 
+SHIPPED = Path(__file__).parent
 METHODS = ("grid", "random")
 FOREIGN = ("program", "command", "entity", "metric", "description")
 """W&B's, without a meaning here."""
@@ -76,12 +77,21 @@ class Sweep:
     """YAML that gives the same sweep wherever it is read, its base spelled out."""
 
 
+def shipped() -> list[str]:
+    """Names of the sweeps that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
 def read(path: Path, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep of a file, its base changed by `a.b=c` overrides. Raises ConfigError with every problem at once."""
+    """The sweep of a file, or of one that comes with the package by its name; `a.b=c` overrides change its base.
+
+    Raises ConfigError with every problem at once.
+    """
+    path = SHIPPED / f"{path}.yaml" if str(path) in shipped() else path
     try:
         data = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError([f"{path}: no such file"]) from None
+        raise ConfigError([f"{path}: neither a sweep ({', '.join(shipped())}) nor a file"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from None
     except ValueError as error:
