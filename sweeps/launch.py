@@ -148,7 +148,7 @@ class Launch:
         return False
 
     def _failures(self, name: str, stand: Standing) -> int:
-        """Failures so far, this ending included; whoever died before this launch may have died with its machine."""
+        """Failures so far, this ending included; one that died before this launch may have with its machine."""
         before = self.attempts[name].failures if name in self.attempts else 0
         counts = stand.state == "failed" or (stand.state == "dead" and name in self.ours)
         return max(before + counts, 0)

@@ -33,7 +33,9 @@ def said(capsys, *argv):
     return code, out, err
 
 
-@pytest.mark.parametrize("module", ["scaling.cli", "scaling.resolve, scaling.stages, scaling.plan"])
+@pytest.mark.parametrize(
+    "module", ["scaling.cli", "scaling.resolve, scaling.stages, scaling.plan", "sweeps.commands"]
+)
 def test_the_front_door_opens_without_the_heavy_packages(module):
     heavy = ["jax", "flax", "numpy", "polars", "altair", "wandb", "orbax", "optax"]
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
@@ -43,7 +45,7 @@ def test_the_front_door_opens_without_the_heavy_packages(module):
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "train", "evaluate", "fit", "backtest", "report", "plan", "check", "export", "config"],
+    ["run", "train", "evaluate", "fit", "backtest", "report", "plan", "check", "export", "config", "sweep"],
 )
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -46,7 +46,8 @@ def test_jobs_share_the_cores_out(tmp_path):
 
 
 def test_another_launcher_knows_a_job_by_its_handle_and_can_cancel_it(tmp_path):
-    code = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(75)); print(1, flush=True); time.sleep(60)"
+    ends = "signal.signal(signal.SIGTERM, lambda *_: exit(75))"
+    code = f"import signal, time; {ends}; print(1, flush=True); time.sleep(60)"
     first, second = Local(1), Local(1)
     (handle,) = first.submit([job(tmp_path, "a", code)])
     while not (tmp_path / "a.log").read_text():
