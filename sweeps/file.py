@@ -160,13 +160,13 @@ def field(config: Config, path: str) -> Any:
     """The value at a path of a config. Raises ConfigError where there is none."""
     value: Any = config
     for name in path.split("."):
+        known = [f.name for f in fields(value)] if is_dataclass(value) else []
         if isinstance(value, tuple) and name.isdecimal() and int(name) < len(value):
             value = value[int(name)]
-        elif is_dataclass(value) and name in (known := [f.name for f in fields(value)]):
+        elif name in known:
             value = getattr(value, name)
         else:
-            near = hint(name, known) if is_dataclass(value) else ""
-            raise ConfigError([f"{path}: unknown field{near}"])
+            raise ConfigError([f"{path}: unknown field{hint(name, known) if known else ''}"])
     return value
 
 
@@ -245,7 +245,8 @@ def _seeds(given: Any, base: Config, paths: Sequence[str]) -> Sequence[int]:
         return () if "seed" in paths else (base.seed,)
     if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= LARGEST_SEED:
         return range(given)
-    numbers = isinstance(given, list) and all(isinstance(s, int) and not isinstance(s, bool) for s in given)
-    if not numbers or not given or len(set(given)) < len(given):
+    seeds = given if isinstance(given, list) else []
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
         raise ConfigError([f"seeds = {given!r}: must be a list of different whole numbers, or how many"])
-    return tuple(given)
+    return tuple(seeds)
