@@ -18,7 +18,7 @@ from scaling.cli import DONE, FAILED, PREEMPTED, Json, Overrides
 from sweeps import costs
 from sweeps.directory import Directory
 from sweeps.expand import Planned, expand
-from sweeps.file import read
+from sweeps.file import Sweep, read
 from sweeps.launch import Launch, Wish, cancel, tally
 from sweeps.launchers import Launcher
 from sweeps.launchers.local import Local, cores
@@ -56,8 +56,7 @@ def run(
     if dry_run:
         return _print_costs(runs, json)
     directory = Directory(dir or Path("runs") / sweep.name)
-    directory.create(sweep)
-    return _launch(directory, runs, launcher, jobs, retries, json, forgive=False)
+    return _launch(directory, sweep, runs, launcher, jobs, retries, json, forgive=False)
 
 
 def retry(
@@ -70,7 +69,8 @@ def retry(
 ) -> int:
     """Do what is missing of a sweep, runs included that failed too often: their failures are forgiven."""
     directory = Directory(dir)
-    return _launch(directory, expand(directory.sweep()), launcher, jobs, retries, json, forgive=True)
+    sweep = directory.sweep()
+    return _launch(directory, sweep, expand(sweep), launcher, jobs, retries, json, forgive=True)
 
 
 def status(
@@ -136,6 +136,7 @@ def _launchers(jobs: int) -> Callable[[str], Launcher]:
 
 def _launch(
     directory: Directory,
+    sweep: Sweep,
     runs: Sequence[Planned],
     engine: str,
     jobs: int | None,
@@ -147,6 +148,7 @@ def _launch(
     wide = max(planned.config.mesh.cpu_devices for planned in runs)
     slots = jobs or (max(len(cores()) // wide, 1) if engine == "local" else MOST_QUEUED)
     with directory.locked(), Wish() as wish:
+        directory.create(sweep)
         launch = Launch(directory, engine, _launchers(slots), slots, retries, _say(json))
         stands = launch.go(runs, wish, forgive=forgive)
     counts, path = tally(stands), directory.path

@@ -109,6 +109,7 @@ class Directory:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """No other launcher starts runs here meanwhile. Raises ConfigError that names the one that does."""
+        self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / "lock", "a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -57,8 +57,9 @@ class Local:
                 )
             except OSError as error:
                 raise ConfigError([f"{job.command[0]}: cannot be started: {error}"]) from None
-        if hasattr(os, "sched_setaffinity") and started(child.pid) is not None:
-            os.sched_setaffinity(child.pid, share)
+        if hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(child.pid, share)
         handle = f"{child.pid}:{started(child.pid) or ''}"
         self._children[handle] = child
         self._known.add(handle)
