@@ -7,7 +7,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 STARTED = 19
-"""Place of the start time among the fields of /proc/PID/stat that follow the name: the 22nd of all, proc(5)."""
+"""Place of the start time among the fields of /proc/PID/stat that follow the state: the 22nd of all, proc(5)."""
 
 
 def started(pid: int) -> str | None:

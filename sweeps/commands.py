@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from scaling.cli import DONE, FAILED, PREEMPTED, Json, Overrides
+from scaling.structure import ConfigError, structure
 from sweeps import costs
 from sweeps.directory import Directory
 from sweeps.expand import Planned, expand
@@ -81,8 +82,9 @@ def status(
 ) -> int:
     """Where the runs of a sweep stand, those that are not done each in a line."""
     directory = Directory(dir)
-    names = [planned.name for planned in expand(directory.sweep())]
-    launchers = _launchers(1)
+    sweep = directory.sweep()
+    names = [planned.name for planned in expand(sweep)]
+    launchers = _launchers(sweep, 1)
     while True:
         stands = _stands(directory, names, launchers)
         if json:
@@ -100,9 +102,8 @@ def status(
 def stop(dir: SweepDirectory, *, json: Json = False) -> int:
     """Stop a sweep: no more runs are started, and running ones save and stop. The same command goes on."""
     directory = Directory(dir)
-    directory.sweep()
+    launchers, attempts = _launchers(directory.sweep(), 1), directory.attempts()
     directory.stop_file.touch()
-    launchers, attempts = _launchers(1), directory.attempts()
     said = hints(list(attempts.values()), launchers)
     alive = [attempt for name, attempt in attempts.items() if said[name] in ("queued", "running")]
     cancel(alive, launchers)
@@ -122,14 +123,19 @@ def words(args: Sequence[str]) -> list[str]:
     return list(args) if named or not args else ["run", *args]
 
 
-def _launchers(jobs: int) -> Callable[[str], Launcher]:
-    """Each engine, opened when it is first asked for."""
+def _launchers(sweep: Sweep, jobs: int) -> Callable[[str], Launcher]:
+    """Each engine, opened when it is first asked for. Raises ConfigError for what a run cannot ask of it."""
 
     @functools.cache
     def opened(engine: str) -> Launcher:
         if engine == "local":
             return Local(jobs)
-        return importlib.import_module(f"sweeps.launchers.{engine}").launcher(jobs)
+        module, name = importlib.import_module(f"sweeps.launchers.{engine}"), engine.capitalize()
+        try:
+            asked = structure(sweep.engines[engine], getattr(module, name))
+        except ConfigError as error:
+            raise ConfigError([f"{engine}.{line}" for line in error.lines]) from None
+        return getattr(module, f"{name}Launcher")(asked)
 
     return opened
 
@@ -149,7 +155,7 @@ def _launch(
     slots = jobs or (max(len(cores()) // wide, 1) if engine == "local" else MOST_QUEUED)
     with directory.locked(), Wish() as wish:
         directory.create(sweep)
-        launch = Launch(directory, engine, _launchers(slots), slots, retries, _say(json))
+        launch = Launch(directory, engine, _launchers(sweep, slots), slots, retries, _say(json))
         stands = launch.go(runs, wish, forgive=forgive)
     counts, path = tally(stands), directory.path
     code = DONE if counts == {"done": len(runs)} else PREEMPTED if wish.level else FAILED

@@ -52,6 +52,10 @@ class Written:
     """random: of the draws."""
     project: str = ""
     """Of W&B: tracking.project of all runs."""
+    slurm: Any = None
+    """What a run asks of Slurm: the fields of `sweeps.launchers.slurm.Slurm`."""
+    ray: Any = None
+    """What a run asks of Ray: the fields of `sweeps.launchers.ray.Ray`."""
     program: Any = None
     command: Any = None
     entity: Any = None
@@ -71,6 +75,8 @@ class Sweep:
     seeds: Sequence[int]
     draws: int
     seed: int
+    engines: Mapping[str, Any]
+    """slurm, ray → what a run asks of it, as the file says it."""
     notes: tuple[str, ...]
     """What of the file has no effect."""
     text: str
@@ -145,7 +151,7 @@ def parse(data: Any, name: str, overrides: Sequence[str] = ()) -> Sweep:
     plain = {**data, "name": title, "base": asdict(base)}
     return Sweep(
         title, base, written.method, tuple(found), written.zip, tuple(where), seeds, draws, written.seed,
-        tuple(notes), write_yaml(plain),
+        {"slurm": written.slurm or {}, "ray": written.ray or {}}, tuple(notes), write_yaml(plain),
     )  # fmt: skip
 
 
