@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, BAD_INPUT, PREEMPTED = 0, 1, 2, 75
 OURS = ("scaling", "analysis", "sweeps")
+ABOUT = "How far are reasoning models from saturating? Train, evaluate, fit, report."
 
 PresetOrFile = Annotated[
     Positional[str | None], arg(metavar="[CONFIG]", help="A preset (tiny, demo, hour, slice, pod) or a YAML file.")
@@ -42,12 +43,18 @@ Json = Annotated[bool, arg(name="json", help="Print one JSON object and nothing 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors of arguments exit at once, with code 2."""
     args = _overrides(sys.argv[1:] if argv is None else argv)
+    commands, prog, description = COMMANDS, "scaling", ABOUT
     try:
+        if args[:1] == ["sweep"]:
+            from sweeps import commands as sweeping
+
+            commands, prog, description = sweeping.COMMANDS, "scaling sweep", sweeping.__doc__
+            args = sweeping.words(args[1:])
         code = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            commands,
             args=args,
-            prog="scaling",
-            description="How far are reasoning models from saturating? Train, evaluate, fit, report.",
+            prog=prog,
+            description=description,
             config=(FlagCreatePairsOff,),
         )
         sys.stdout.flush()
@@ -88,9 +95,10 @@ def run(
     with Stop() as stop:
         with stages.together(cluster):
             settings, path = hosts.first(lambda: resolve.config_and_directory(config, dir, overrides))
-            state = stages.train(path, settings, stop, evaluating=True, quiet=json)
-            if state == "done":
-                state = stages.evaluate(path, settings, stop, names=None, quiet=json)
+            with stages.alone(path):
+                state = stages.train(path, settings, stop, evaluating=True, quiet=json)
+                if state == "done":
+                    state = stages.evaluate(path, settings, stop, names=None, quiet=json)
         if state == "done" and hosts.is_first():
             return _reported(path, stages.report(path), json)
     return _finish(path, state, json)
@@ -113,7 +121,8 @@ def train(
 
     with Stop() as stop, stages.together(cluster):
         settings, path = hosts.first(lambda: resolve.config_and_directory(config, dir, overrides))
-        state = stages.train(path, settings, stop, evaluating=False, quiet=json)
+        with stages.alone(path):
+            state = stages.train(path, settings, stop, evaluating=False, quiet=json)
     return _finish(path, state, json, next=f"scaling evaluate {path}")
 
 
@@ -137,7 +146,8 @@ def evaluate(
 
     with Stop() as stop, stages.together(cluster):
         settings = hosts.first(opened)
-        state = stages.evaluate(dir, settings, stop, names=checkpoints or None, quiet=json)
+        with stages.alone(dir):
+            state = stages.evaluate(dir, settings, stop, names=checkpoints or None, quiet=json)
     return _finish(dir, state, json, next=f"scaling fit {dir}; scaling report {dir}")
 
 
@@ -313,6 +323,11 @@ def config(
     return DONE
 
 
+def sweep() -> int:
+    """Many runs, from one file: `scaling sweep SWEEP`; status, cancel, retry. `scaling sweep --help` says more."""
+    raise AssertionError("`main` hands the words that follow to sweeps.commands")
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run,
     "train": train,
@@ -324,6 +339,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "check": check,
     "export": export,
     "config": config,
+    "sweep": sweep,
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -200,15 +200,17 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def load(path_or_preset: str | None = None, overrides: Sequence[str] = ()) -> Config:
-    """The checked config of a preset or YAML file (None: the defaults), changed by `a.b=c` overrides.
+def load(source: str | Mapping[str, Any] | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The checked config of a preset, a YAML file or fields (None: the defaults), changed by `a.b=c` overrides.
 
     A file may start from a preset with `base: NAME`. Items of a list are named by position, as in
     `warm_start.stages.0.steps=5`. Raises ConfigError with every problem at once.
     """
     data = asdict(Config())
-    if path_or_preset is not None:
-        data = merge(data, _read(path_or_preset))
+    if isinstance(source, Mapping):
+        data = merge(data, _on_base(dict(source), "base"))
+    elif source is not None:
+        data = merge(data, _read(source))
     return _finish(data, overrides)
 
 
@@ -245,11 +247,17 @@ def _read(path_or_preset: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from None
     data = _fields(text, str(path))
+    if preset and data.get("base") == path_or_preset:
+        raise ConfigError([f"{path}: base = {path_or_preset!r}: must be another preset"])
+    return _on_base(data, str(path))
+
+
+def _on_base(data: dict[str, Any], source: str) -> dict[str, Any]:
     base = data.pop("base", None)
     if base is None:
         return data
-    if base not in presets() or base == path_or_preset:
-        raise ConfigError([f"{path}: base = {base!r}: must be a preset{hint(base, presets())}"])
+    if base not in presets():
+        raise ConfigError([f"{source}: base = {base!r}: must be a preset{hint(base, presets())}"])
     return merge(_read(base), data)
 
 
@@ -309,7 +317,8 @@ def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
         ("rl.recipe", RECIPES),
         ("tracking.wandb", WANDB_MODES),
     ):
-        yield path, _at(c, path) in known, f"a known name{hint(_at(c, path), known)}"
+        name = _at(c, path)
+        yield path, name in known, "" if name in known else f"a known name{hint(name, known)}"
 
     yield "seed", 0 <= c.seed <= LARGEST_SEED, f"from 0 to {LARGEST_SEED}"
     low, high = c.task.difficulty_min, c.task.difficulty_max
@@ -361,13 +370,15 @@ def identity(config: Config) -> dict[str, Any]:
 
     Without the defaults, so that a field added later, whose default keeps what was, leaves old runs theirs.
     """
-    return dict(_named(structure(asdict(config), Config), ""))  # structured: 1 in a float field becomes 1.0
+    return dict(_named(config, ""))
 
 
 def _named(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     default = type(value)()
     for f in fields(value):
         path, part = f"{prefix}{f.name}", getattr(value, f.name)
+        if isinstance(getattr(default, f.name), float):
+            part = float(part)  # 1 and 1.0 are the same value
         if path in NOT_IN_HASH or part == getattr(default, f.name):
             continue
         if is_dataclass(part):

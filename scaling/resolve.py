@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scaling.check import STALE_SECONDS
 from scaling.config import Config, config_hash, identity, load, parse
+from scaling.processes import started
 from scaling.records import Run
 from scaling.structure import ConfigError, hint
 from scaling.tasks import held_out, make_task
+
+LOCK = ".lock"
+"""File in a run's directory that the process at work holds locked."""
 
 
 def load_config(preset_or_file: str, overrides: Sequence[str]) -> Config:
     """A config whose task has the problems and demonstrations that it asks for. Raises ConfigError."""
     config = load(preset_or_file, overrides)
+    check_task(config)
+    return config
+
+
+def check_task(config: Config) -> None:
+    """Raise ConfigError where a config's task lacks the problems or demonstrations that it asks for."""
     try:
         task = make_task(config.task)
         task.problem(config.seed, "train", 0)
@@ -32,7 +44,6 @@ def load_config(preset_or_file: str, overrides: Sequence[str]) -> Config:
     ]
     if lines:
         raise ConfigError(lines)
-    return config
 
 
 def config_and_directory(
@@ -70,7 +81,7 @@ def refuse_if_running(run: Run) -> None:
     """Two processes must not write one run. Raises ConfigError that names the other one."""
     pid = writer(run)
     if pid is not None:
-        raise ConfigError([f"{run.path}: process {pid} is running it; wait, or stop that one first"])
+        raise _taken(run.path, pid)
 
 
 def writer(run: Run) -> int | None:
@@ -80,10 +91,30 @@ def writer(run: Run) -> int | None:
         return None
     if status["pid"] == os.getpid() or time.time() - status["heartbeat"] > STALE_SECONDS:
         return None
-    try:
-        os.kill(status["pid"], 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass  # it exists, and belongs to somebody else
-    return status["pid"]
+    return status["pid"] if started(status["pid"]) is not None else None
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """This process alone trains and evaluates the run in a directory, which is made if need be, until the end.
+
+    The lock is the kernel's, on a file there that names the process: it goes with the process, however that ends.
+    A file system without locks is let be. Raises ConfigError that names the other process.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with open(path / LOCK, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise _taken(path, file.read().strip() or "that starts now") from None
+        except OSError:
+            pass
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _taken(path: Path, pid: int | str) -> ConfigError:
+    return ConfigError([f"{path}: process {pid} is running it; wait, or stop that one first"])

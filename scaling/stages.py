@@ -20,7 +20,7 @@ from scaling import hosts
 from scaling.config import Config, config_hash, dump
 from scaling.environment import environment
 from scaling.records import Run
-from scaling.resolve import writer
+from scaling.resolve import claimed, writer
 from scaling.structure import ConfigError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -34,6 +34,19 @@ def together(cluster: hosts.Cluster) -> Iterator[None]:
     """With the other hosts of a run, if there are any; around all stages that train or evaluate."""
     _keep_programs()
     with hosts.joined(cluster):
+        yield
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """No other process trains or evaluates the run meanwhile. Raises ConfigError on every host where one does."""
+    with contextlib.ExitStack() as held:
+
+        def claim() -> None:
+            if hosts.is_first():
+                held.enter_context(claimed(path))
+
+        hosts.first(claim)
         yield
 
 

@@ -152,13 +152,13 @@ def override(data: Any, overrides: Sequence[str]) -> tuple[Any, list[str]]:
         try:
             if not equals or not path:
                 raise ValueError("must read path=value, such as rl.flops=1e11")
-            data = _set(data, path.split("."), read_yaml(value))
+            data = put(data, path.split("."), read_yaml(value))
         except ValueError as error:
             lines.append(f"{path or text}{equals and ' = '}{value}: {error}")
     return data, lines
 
 
-def _set(node: Any, path: Sequence[str], value: Any) -> Any:
+def put(node: Any, path: Sequence[str], value: Any) -> Any:
     """A copy of plain data with one place changed. Raises ValueError that says which places there are."""
     if not path:
         return merge(node, value)
@@ -166,11 +166,11 @@ def _set(node: Any, path: Sequence[str], value: Any) -> Any:
     if isinstance(node, dict):
         if name not in node:
             raise ValueError(f"unknown field {name!r}{hint(name, node)}")
-        return {**node, name: _set(node[name], rest, value)}
+        return {**node, name: put(node[name], rest, value)}
     if isinstance(node, list | tuple):
         if not name.isdecimal() or int(name) >= len(node):
             raise ValueError(f"{name!r} is not a position in the list of {len(node)}, counted from 0")
-        return [_set(item, rest, value) if i == int(name) else item for i, item in enumerate(node)]
+        return [put(item, rest, value) if i == int(name) else item for i, item in enumerate(node)]
     raise ValueError(f"{name!r} stands below a single value")
 
 

@@ -15,6 +15,7 @@ from scaling.cli import main
 from scaling.environment import environment
 from scaling.interrupt import Stop
 from scaling.records import Run
+from scaling.structure import ConfigError
 
 
 @pytest.fixture
@@ -32,7 +33,9 @@ def said(capsys, *argv):
     return code, out, err
 
 
-@pytest.mark.parametrize("module", ["scaling.cli", "scaling.resolve, scaling.stages, scaling.plan"])
+@pytest.mark.parametrize(
+    "module", ["scaling.cli", "scaling.resolve, scaling.stages, scaling.plan", "sweeps.commands"]
+)
 def test_the_front_door_opens_without_the_heavy_packages(module):
     heavy = ["jax", "flax", "numpy", "polars", "altair", "wandb", "orbax", "optax"]
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
@@ -42,7 +45,7 @@ def test_the_front_door_opens_without_the_heavy_packages(module):
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "train", "evaluate", "fit", "backtest", "report", "plan", "check", "export", "config"],
+    ["run", "train", "evaluate", "fit", "backtest", "report", "plan", "check", "export", "config", "sweep"],
 )
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -182,6 +185,27 @@ def test_a_run_that_another_process_writes_is_refused_until_it_is_dead(run_dir, 
     resolve.refuse_if_running(run)
 
 
+def test_of_two_processes_that_start_a_run_at_once_one_is_refused_until_the_other_is_dead(tmp_path):
+    code = f"""
+from pathlib import Path
+from scaling.resolve import claimed
+with claimed(Path({str(tmp_path / "run")!r})):
+    print("claimed", flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "claimed\n"
+        with (
+            pytest.raises(ConfigError, match=f"process {other.pid} is running it"),
+            stages.alone(tmp_path / "run"),
+        ):
+            pass
+        other.kill()
+    with stages.alone(tmp_path / "run"):
+        pass
+
+
 def test_training_evaluates_each_checkpoint_as_it_appears_and_keeps_its_state(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -219,13 +243,13 @@ def test_what_fails_leaves_its_reason_in_the_status(run_dir):
     assert status["reason"] == "FloatingPointError: loss is nan at step 3"
 
 
-def test_errors_that_are_not_of_the_input_are_not_hidden(monkeypatch):
+def test_errors_that_are_not_of_the_input_are_not_hidden(tmp_path, monkeypatch):
     def broken(*_, **__):
         raise ValueError("shapes differ")
 
     monkeypatch.setattr(stages, "train", broken)
     with pytest.raises(ValueError, match="shapes differ"):
-        main(["run", "tiny", "--dir", "no/such"])
+        main(["run", "tiny", "--dir", str(tmp_path / "run")])
 
 
 def test_compiled_programs_are_kept_in_one_folder_that_the_user_may_choose(tmp_path, monkeypatch):

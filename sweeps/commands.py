@@ -1,0 +1,222 @@
+"""Many runs from one file: start what is missing, say where they stand, stop them, try failed ones again."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json as jsons
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from scaling.cli import DONE, FAILED, PREEMPTED, Json, Overrides
+from scaling.structure import ConfigError, structure
+from sweeps import costs
+from sweeps.directory import Directory
+from sweeps.expand import Planned, expand
+from sweeps.file import Sweep, read
+from sweeps.launch import Launch, Wish, cancel, tally
+from sweeps.launchers import Launcher
+from sweeps.launchers.local import Local, cores
+from sweeps.state import STATES, Standing, hints, standing
+
+Engine = Literal["local", "slurm", "ray"]
+WATCH_SECONDS = 5.0
+MOST_QUEUED = 10_000
+SweepDirectory = Annotated[Positional[Path], arg(metavar="DIR", help="A sweep's directory.")]
+Jobs = Annotated[
+    int | None,
+    arg(metavar="N", help="Runs at once; default: what the cores hold (local), the engine's own limit."),
+]
+Retries = Annotated[int, arg(metavar="N", help="How often a failed run is started again.")]
+
+
+def run(
+    file: Annotated[
+        Positional[Path], arg(metavar="SWEEP", help="A sweep file (YAML), or tiny, sizes, recipes, seeds.")
+    ],
+    *,
+    dir: Annotated[Path | None, arg(metavar="DIR", help="Default: runs/NAME, by the file's name.")] = None,
+    launcher: Engine = "local",
+    jobs: Jobs = None,
+    retries: Retries = 2,
+    overrides: Overrides = (),
+    dry_run: Annotated[bool, arg(help="List the runs and what they cost, and do nothing.")] = False,
+    json: Json = False,
+) -> int:
+    """Do what is missing of a sweep: called again, it goes on where it stopped. `--set a.b=c` changes its base."""
+    sweep = read(file, overrides)
+    runs = expand(sweep)
+    for note in sweep.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if dry_run:
+        return _print_costs(runs, json)
+    directory = Directory(dir or Path("runs") / sweep.name)
+    return _launch(directory, sweep, runs, launcher, jobs, retries, json, forgive=False)
+
+
+def retry(
+    dir: SweepDirectory,
+    *,
+    launcher: Engine = "local",
+    jobs: Jobs = None,
+    retries: Retries = 2,
+    json: Json = False,
+) -> int:
+    """Do what is missing of a sweep, runs included that failed too often: their failures are forgiven."""
+    directory = Directory(dir)
+    sweep = directory.sweep()
+    return _launch(directory, sweep, expand(sweep), launcher, jobs, retries, json, forgive=True)
+
+
+def status(
+    dir: SweepDirectory,
+    *,
+    watch: Annotated[bool, arg(help="Again and again, until all are done.")] = False,
+    json: Json = False,
+) -> int:
+    """Where the runs of a sweep stand, those that are not done each in a line."""
+    directory = Directory(dir)
+    sweep = directory.sweep()
+    names = [planned.name for planned in expand(sweep)]
+    launchers = _launchers(sweep, 1)
+    while True:
+        stands = _stands(directory, names, launchers)
+        if json:
+            print(
+                jsons.dumps({"states": tally(stands), "runs": {n: asdict(s) for n, s in stands.items()}}),
+                flush=True,
+            )
+        else:
+            print(_described(stands), flush=True)
+        if not watch or tally(stands) == {"done": len(stands)}:
+            return DONE
+        time.sleep(WATCH_SECONDS)
+
+
+def stop(dir: SweepDirectory, *, json: Json = False) -> int:
+    """Stop a sweep: no more runs are started, and running ones save and stop. The same command goes on."""
+    directory = Directory(dir)
+    launchers, attempts = _launchers(directory.sweep(), 1), directory.attempts()
+    directory.stop_file.touch()
+    said = hints(list(attempts.values()), launchers)
+    alive = [attempt for name, attempt in attempts.items() if said[name] in ("queued", "running")]
+    cancel(alive, launchers)
+    if json:
+        print(jsons.dumps({"sweep": str(dir), "asked_to_stop": [attempt.run for attempt in alive]}))
+    else:
+        print(f"{dir}: {len(alive)} runs are asked to save and stop\nnext: scaling sweep status {dir}")
+    return DONE
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"run": run, "status": status, "cancel": stop, "retry": retry}
+
+
+def words(args: Sequence[str]) -> list[str]:
+    """`SWEEP …` is short for `run SWEEP …`."""
+    named = args and (args[0] in COMMANDS or args[0] in ("-h", "--help"))
+    return list(args) if named or not args else ["run", *args]
+
+
+def _launchers(sweep: Sweep, jobs: int) -> Callable[[str], Launcher]:
+    """Each engine, opened when it is first asked for. Raises ConfigError for what a run cannot ask of it."""
+
+    @functools.cache
+    def opened(engine: str) -> Launcher:
+        if engine == "local":
+            return Local(jobs)
+        module, name = importlib.import_module(f"sweeps.launchers.{engine}"), engine.capitalize()
+        try:
+            asked = structure(sweep.engines[engine], getattr(module, name))
+        except ConfigError as error:
+            raise ConfigError([f"{engine}.{line}" for line in error.lines]) from None
+        return getattr(module, f"{name}Launcher")(asked)
+
+    return opened
+
+
+def _launch(
+    directory: Directory,
+    sweep: Sweep,
+    runs: Sequence[Planned],
+    engine: str,
+    jobs: int | None,
+    retries: int,
+    json: bool,
+    *,
+    forgive: bool,
+) -> int:
+    wide = max(planned.config.mesh.cpu_devices for planned in runs)
+    slots = jobs or (max(len(cores()) // wide, 1) if engine == "local" else MOST_QUEUED)
+    with directory.locked(), Wish() as wish:
+        directory.create(sweep)
+        launch = Launch(directory, engine, _launchers(sweep, slots), slots, retries, _say(json))
+        stands = launch.go(runs, wish, forgive=forgive)
+    counts, path = tally(stands), directory.path
+    code = DONE if counts == {"done": len(runs)} else PREEMPTED if wish.level else FAILED
+    after = {
+        DONE: f"scaling fit {path}",
+        PREEMPTED: f"scaling sweep retry {path}",
+        FAILED: f"scaling sweep retry {path}",
+    }
+    if json:
+        print(jsons.dumps({"sweep": str(path), "states": counts, "next": after[code]}))
+    else:
+        print(f"{_described(stands)}\nnext: {after[code]}")
+    return code
+
+
+def _say(json: bool) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        if not json:
+            print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+
+    return say
+
+
+def _stands(
+    directory: Directory, names: Sequence[str], launchers: Callable[[str], Launcher]
+) -> dict[str, Standing]:
+    attempts, now = directory.attempts(), time.time()
+    first = {name: standing(directory.run(name), now, attempts.get(name)) for name in names}
+    unclear = [attempts[name] for name, stand in first.items() if stand.state == "waiting" and name in attempts]
+    said = hints(unclear, launchers)
+    return first | {n: standing(directory.run(n), now, attempts[n], hint) for n, hint in said.items()}
+
+
+def _described(stands: Mapping[str, Standing]) -> str:
+    counts = tally(stands)
+    lines = [
+        ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts) + f" of {len(stands)} runs"
+    ]
+    now = time.time()
+    for name, stand in stands.items():
+        if stand.state == "done" or (stand.state == "waiting" and not stand.reason):
+            continue
+        ago = f", {now - stand.heartbeat:.0f} s ago" if stand.heartbeat is not None else ""
+        where = f" ({stand.stage}{ago})" if stand.stage else ""
+        lines.append(f"  {stand.state:<9} {name}{where}" + (f": {stand.reason}" if stand.reason else ""))
+    return "\n".join(lines)
+
+
+def _print_costs(runs: Sequence[Planned], json: bool) -> int:
+    found = costs.each(runs)
+    total = sum(found, costs.NOTHING)
+    if json:
+        rows = [{"run": p.name, "hash": p.hash, **asdict(c)} for p, c in zip(runs, found, strict=True)]
+        print(jsons.dumps({"runs": rows, "total": asdict(total)}))
+        return DONE
+    width = max(len(planned.name) for planned in runs)
+    print(f"{'run':<{width}}  warm start        RL  evaluation      disk")
+    for name, cost in [*((p.name, c) for p, c in zip(runs, found, strict=True)), (f"{len(runs)} runs", total)]:
+        print(
+            f"{name:<{width}}  {cost.warm_start:10.2e}  {cost.rl:8.2e}  {cost.evaluation:10.2e}"
+            f"  {cost.disk / 1e6:6,.0f} MB"
+        )
+    print("FLOPs; evaluation and disk are at most that; a warm start is that of seed 0")
+    return DONE
