@@ -182,6 +182,8 @@ class TrackingConfig:
     """Weights & Biases mirror: offline, online or disabled; WANDB_MODE overrides."""
     project: str = "scaling"
     """W&B project; WANDB_PROJECT overrides."""
+    group: str = ""
+    """W&B group, by default a run's sweep; WANDB_RUN_GROUP overrides."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def check_task(config: Config) -> None:
 def config_and_directory(
     preset_or_file: str | None, path: Path | None, overrides: Sequence[str]
 ) -> tuple[Config, Path]:
-    """The config to run (default: that of an existing directory, else demo) and where (default: under runs/).
+    """The config to run (default: that of an existing directory, else demo) and where (default: `_directory`).
 
     Raises ConfigError where the directory holds another experiment, or where a process is running it.
     """
@@ -57,7 +57,7 @@ def config_and_directory(
         stored = Run(path).config_file if path else None
         preset_or_file = str(stored) if stored and stored.is_file() else "demo"
     config = load_config(preset_or_file, overrides)
-    path = path or Path("runs") / f"{Path(preset_or_file).stem}-s{config.seed}"
+    path = path or _directory(Path(preset_or_file).stem, config)
     if Run(path).config_file.is_file():
         run, stored_config = open_run(path)
         before, after = identity(stored_config), identity(config)
@@ -66,6 +66,14 @@ def config_and_directory(
             raise ConfigError([f"{path}: holds a run with other {', '.join(other)}; choose another directory"])
         refuse_if_running(run)
     return config, path
+
+
+def _directory(name: str, config: Config) -> Path:
+    """Under runs/, by the seed; where an agent of a W&B sweep chose the config, by what it chose."""
+    sweep = os.environ.get("WANDB_SWEEP_ID")
+    if sweep:
+        return Path("runs") / sweep / f"{name}-s{config.seed}-{config_hash(config)[:8]}"
+    return Path("runs") / f"{name}-s{config.seed}"
 
 
 def open_run(path: Path) -> tuple[Run, Config]:

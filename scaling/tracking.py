@@ -199,7 +199,8 @@ class Mirror:
 
     Offline, wandb starts a resumed run again at step 0. So the run's id, the number of points sent, the last
     training step and the evaluations sent are kept in wandb.json of the run directory; the records say what
-    is new. WANDB_MODE, WANDB_PROJECT and WANDB_ENTITY count as W&B documents them. One process at a time.
+    is new. WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY and WANDB_RUN_GROUP count as W&B documents them, and so does
+    WANDB_RUN_ID, which an agent of a W&B sweep sets, for a new run. One process at a time.
     """
 
     def __init__(
@@ -251,7 +252,12 @@ class Mirror:
         if self._file.exists():
             self._sent = json.loads(self._file.read_bytes())
         else:
-            self._sent = {"id": secrets.token_hex(4), "points": 0, "step": 0, "evaluations": []}
+            self._sent = {
+                "id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4),
+                "points": 0,
+                "step": 0,
+                "evaluations": [],
+            }
             self._keep()
         settings = wandb.Settings(
             mode=self._mode(),  # pyright: ignore[reportArgumentType]: wandb names the known modes itself
@@ -272,6 +278,7 @@ class Mirror:
             id=self._sent["id"],
             name=self._run.path.resolve().name,
             project=os.environ.get("WANDB_PROJECT") or self._config["tracking"]["project"],
+            group=os.environ.get("WANDB_RUN_GROUP") or self._config["tracking"].get("group") or None,
             dir=self._run.path,
             resume="allow",
             config=dict(self._config),

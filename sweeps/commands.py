@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from scaling.cli import DONE, FAILED, PREEMPTED, Json, Overrides
-from scaling.structure import ConfigError, structure
-from sweeps import costs
+from scaling.records import replace
+from scaling.structure import ConfigError, structure, write_yaml
+from sweeps import costs, wandb_sweep
 from sweeps.directory import Directory
 from sweeps.expand import Planned, expand
 from sweeps.file import Sweep, read
@@ -114,7 +115,38 @@ def stop(dir: SweepDirectory, *, json: Json = False) -> int:
     return DONE
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"run": run, "status": status, "cancel": stop, "retry": retry}
+def hand_over(
+    file: Annotated[Positional[Path], arg(metavar="SWEEP", help="A sweep file without zip, where and ${…}.")],
+    *,
+    dir: Annotated[Path | None, arg(metavar="DIR", help="Of base.yaml; default: runs/NAME.")] = None,
+    overrides: Overrides = (),
+    dry_run: Annotated[bool, arg(help="Print what W&B would get, and create nothing.")] = False,
+    json: Json = False,
+) -> int:
+    """Make it a sweep of Weights & Biases, with an account; `wandb agent` then does its runs."""
+    from scaling.config import dump
+
+    sweep = read(file, overrides)
+    expand(sweep)  # what cannot be run is said here, and not by an agent
+    base = (dir or Path("runs") / sweep.name) / "base.yaml"
+    description = wandb_sweep.described(sweep, base)
+    if dry_run:
+        print(jsons.dumps(description) if json else write_yaml(description), end="\n" * json)
+        return DONE
+    base.parent.mkdir(parents=True, exist_ok=True)
+    replace(base, dump(sweep.base).encode())
+    name = wandb_sweep.create(description, sweep.base.tracking.project)
+    print(jsons.dumps({"sweep": name, "base": str(base)}) if json else f"next, here: wandb agent {name}")
+    return DONE
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "run": run,
+    "status": status,
+    "cancel": stop,
+    "retry": retry,
+    "wandb": hand_over,
+}
 
 
 def words(args: Sequence[str]) -> list[str]:

@@ -71,7 +71,7 @@ def expand(sweep: Sweep) -> list[Planned]:
     return list(found.values())
 
 
-def _axes(sweep: Sweep) -> list[list[Parameter]]:
+def axes(sweep: Sweep) -> list[list[Parameter]]:
     """Parameters that take their values together, in the order of the file; most of them alone."""
     group = {path: paths for paths in sweep.groups for path in paths}
     by_path = {p.path: p for p in sweep.parameters}
@@ -86,17 +86,17 @@ def _count(sweep: Sweep) -> int:
     seeds = max(len(sweep.seeds), 1)
     if sweep.method == "random":
         return sweep.draws * seeds
-    return math.prod(len(axis[0].values) for axis in _axes(sweep)) * seeds
+    return math.prod(len(axis[0].values) for axis in axes(sweep)) * seeds
 
 
 def _settings(sweep: Sweep) -> Iterator[Settings]:
     seeds: Sequence[Settings] = [{"seed": seed} for seed in sweep.seeds] or [{}]
-    axes = _axes(sweep)
+    chosen = axes(sweep)
     if sweep.method == "grid":
-        choices = [[{p.path: p.values[i] for p in axis} for i in range(len(axis[0].values))] for axis in axes]
+        choices = [[{p.path: p.values[i] for p in axis} for i in range(len(axis[0].values))] for axis in chosen]
         combinations: Iterator[Settings] = (_joined(parts) for parts in itertools.product(*choices))
     else:
-        combinations = (_drawn(sweep, axes, i) for i in range(TRIES * sweep.draws))
+        combinations = (_drawn(sweep, chosen, i) for i in range(TRIES * sweep.draws))
     return (settings | seed for settings in combinations for seed in seeds)
 
 
@@ -104,10 +104,10 @@ def _joined(parts: Sequence[Settings]) -> Settings:
     return {path: value for part in parts for path, value in part.items()}
 
 
-def _drawn(sweep: Sweep, axes: Sequence[Sequence[Parameter]], index: int) -> Settings:
+def _drawn(sweep: Sweep, chosen: Sequence[Sequence[Parameter]], index: int) -> Settings:
     """Draw `index`: each axis by a stream of its own, so that another parameter or draw changes none."""
     settings: Settings = {}
-    for axis in axes:
+    for axis in chosen:
         rng = random.Random(f"{sweep.seed}/{axis[0].path}/{index}")
         if axis[0].range is not None:
             settings[axis[0].path] = axis[0].range.draw(rng)

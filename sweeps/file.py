@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,8 @@ def parse(data: Any, name: str, overrides: Sequence[str] = ()) -> Sweep:
     title = written.name or name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", title):
         raise ConfigError([f"name = {title!r}: must be letters, digits, dots, dashes: it names a folder"])
+    tracking = replace(base.tracking, group=base.tracking.group or title)
+    base = replace(base, tracking=tracking)
     notes = [f"{k}: has no effect here; every run is `scaling run`" for k in FOREIGN if k in data]
     plain = {**data, "name": title, "base": asdict(base)}
     return Sweep(

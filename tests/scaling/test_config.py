@@ -213,7 +213,7 @@ def test_hash_changes_with_every_field_that_can_change_a_result_and_no_other():
         path for path, config in changed(base) if configs.config_hash(config) == configs.config_hash(base)
     }
     assert unchanged == {
-        *("tracking.wandb", "tracking.project", "schedule.resume_seconds"),
+        *("tracking.wandb", "tracking.project", "tracking.group", "schedule.resume_seconds"),
         *("mesh.data", "mesh.fsdp", "mesh.tensor", "mesh.cpu_devices"),
     }
 

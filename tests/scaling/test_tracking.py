@@ -44,7 +44,7 @@ def eval_rows(budgets=(0, 8)):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    for name in ("WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DIR"):
+    for name in ("WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DIR", "WANDB_RUN_ID", "WANDB_RUN_GROUP"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_MODE", "offline")
     return Run.create(tmp_path / "run", "seed: 0\n", "abc", {"time": 1.0})
@@ -148,13 +148,12 @@ def test_neither_wandb_nor_rich_is_imported_before_it_is_used():
 # Weights & Biases
 
 
-def history(run):
-    """(W&B step, values) of every point in the offline files: LevelDB log blocks of protobuf records."""
+def offline_records(run):
+    """The records of the offline files: LevelDB log blocks of protobuf messages."""
     import wandb
     from wandb.proto import wandb_internal_pb2
 
     wandb.teardown()  # as at the end of a process: from here on the files are whole
-    points = []
     for file in sorted(run.path.glob("wandb/offline-run-*/*.wandb"), key=lambda file: file.parent.name):
         data, at, part = file.read_bytes(), 7, b""
         while at + 7 <= len(data):
@@ -168,10 +167,17 @@ def history(run):
                 record = wandb_internal_pb2.Record()
                 record.ParseFromString(part)
                 part = b""
-                if record.WhichOneof("record_type") == "history":
-                    items = record.history.item
-                    values = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
-                    points.append((record.history.step.num, values))
+                yield record
+
+
+def history(run):
+    """(W&B step, values) of every point."""
+    points = []
+    for record in offline_records(run):
+        if record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            values = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
+            points.append((record.history.step.num, values))
     return points
 
 
@@ -203,6 +209,19 @@ def test_every_record_reaches_wandb_once_over_two_processes(run):
     assert points[0][1]["warm_start/loss"] == 1.0
     assert len({file.name for file in run.path.glob("wandb/offline-run-*/*.wandb")}) == 1, "another run id"
     assert {file.name for file in run.path.iterdir()} >= {"wandb", "wandb.json"}
+
+
+def test_a_sweeps_runs_are_one_group_and_an_agent_names_its_run(run, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "agents")
+    config = asdict(CONFIG)
+    config["tracking"]["group"] = "sizes"
+    Mirror(run.path, config, warn=raise_on_warning).finish()
+    (started,) = {
+        (record.run.run_id, record.run.run_group)
+        for record in offline_records(run)
+        if record.WhichOneof("record_type") == "run"
+    }
+    assert started == ("agents", "sizes")
 
 
 def test_points_have_linear_and_log_axes_and_no_missing_values():
