@@ -281,7 +281,7 @@ def test_a_curve_of_two_units_is_refused(tmp_path):
         ("t.csv", b"compute,accuracy\n1,0.5\n2\n", "row 3: 1 cells where the header has 2"),
         ("t.csv", b"compute,accuracy\n\n\n2,0.5,9\n", "row 4: 3 cells where the header has 2"),
         ("t.csv.gz", b"compute,accuracy\n1,0.5\n", "not gzip"),
-        ("t.csv.gz", gzip.compress(b"compute,accuracy\n1,0.5\n")[:-9], "not gzip, or cut short"),
+        ("t.csv.gz", gzip.compress(b"compute,accuracy\n1,0.5\n", mtime=0)[:-9], "not gzip, or cut short"),
         ("t.parquet", b"compute,accuracy\n1,0.5\n", "not Parquet"),
         ("t.jsonl", b'{"compute": 1, "accuracy": 0.5}\n{"compute": 2,\n', "row 2: line 2 is not JSON"),
         ("t.jsonl", b'{"compute": 1, "accuracy": 0.5}\n\n[1, 2]\n', "row 3 = [1, 2]: line 3 is no object"),
