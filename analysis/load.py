@@ -296,10 +296,11 @@ def _load(path: str | Path, x: str | None, y: str | None) -> tuple[pl.DataFrame,
         return read_wandb(path, x, y)
     if is_table(path):
         return read(path, x, y)
-    return pl.concat([_run_frame(run) for run in find_runs([path])]), ()
+    return pl.concat([run_frame(run) for run in find_runs([path])]), ()
 
 
-def _run_frame(run: Path) -> pl.DataFrame:
+def run_frame(run: Path) -> pl.DataFrame:
+    """The four curves of a run as a canonical frame, a row a problem and point."""
     name = run.resolve().name
     frames = [
         way.points.select(
