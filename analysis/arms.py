@@ -8,9 +8,9 @@ those of the same replicate have drawn the same problems, which all arms answere
 drops out of a difference; all else (form, prior, seeds, scatter, what no form explains) is drawn apart.
 
 ScaleRL (arXiv 2510.13786) compares recipes by the asymptote A of a sigmoid and by its exponent B and middle C_mid,
-the latter as efficiency. Here the asymptote is that of all forms, and the efficiency is the ratio of the computes at
-which two arms reach a common value, which needs no form: nine tenths of the way from
-where the better one starts to where the worse one is at the greatest compute that both have been run to.
+the latter as efficiency. Here the asymptote is that of all forms, and the efficiency is the ratio of the computes
+at which two arms reach a common value, which needs no form: nine tenths of the way from where the better one
+starts to where the worse one is at the greatest compute that both have been run to.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ worse one at the greatest compute of both: on a plateau, the compute that reache
 REACH = 4.0
 """Decades past the data within which a common value may be reached; further it is "beyond"."""
 DEFINITION = (
-    f"An arm is ahead, or best, if it is so on at least {CERTAINTY} of the paths; otherwise: cannot tell. Paths of "
-    "arms are taken side by side, with the same problems redrawn in all. Efficiency: the compute of the second arm "
-    f"over that of the first to reach a common value, {SHARE_OF_GAIN} of the way from the better one's at the least "
-    "compute that both have to the worse one's at the greatest; above 1 the first needs less. Two arms cross if the order at the first compute is not the order at "
-    f"the last, which is {PAST:.0f} times the greatest compute of the data."
+    f"An arm is ahead, or best, if it is so on at least {CERTAINTY} of the paths; otherwise: cannot tell. Paths "
+    "of arms are taken side by side, with the same problems redrawn in all. Efficiency: the compute of the second "
+    f"arm over that of the first to reach a common value, {SHARE_OF_GAIN} of the way from the better one's at the "
+    "least compute that both have to the worse one's at the greatest; above 1 the first needs less. Two arms "
+    "cross if their order at the first compute compared is not their order at the last, which is "
+    f"{PAST:.0f} times the greatest compute of the data."
 )
 
 
@@ -70,14 +71,14 @@ class Arm:
         return self.found.series
 
     def levels(self, compute: Floats) -> Floats:
-        """[D, X] at compute [X]."""
+        """[D, X] at compute [X], of what falls as the arm gets better: 1 − accuracy, error or loss."""
         assert self.found.forecast is not None
-        return self.found.forecast.paths(compute)[self.order]
+        return abs(self.series.factor) * self.found.forecast.paths(compute)[self.order]
 
     def limits(self) -> Floats:
-        """[D]"""
+        """[D] of the same, as compute grows without bound."""
         assert self.found.forecast is not None
-        return self.found.forecast.limits()[self.order]
+        return abs(self.series.factor) * self.found.forecast.limits()[self.order]
 
 
 @dataclass(frozen=True)
@@ -229,23 +230,22 @@ def _pair(a: Arm, b: Arm, grid: Floats, compared: np.ndarray, levels_a: Floats, 
     last = compared.sum() - 1 - np.argmax((lead * end[:, None] <= 0)[:, ::-1], 1)
     where = grid[np.minimum(last + 1, compared.sum() - 1)]
     share = float(crosses.mean())
-    better, cheaper = _chance(asymptote), _chance(np.nan_to_num(ratio, nan=1.0, posinf=math.inf) - 1)
-    scale = abs(a.series.factor)
+    better, cheaper = chance_ahead(asymptote), chance_ahead(np.nan_to_num(ratio, nan=1.0, posinf=math.inf) - 1)
     return Pair(
         first=a.name,
         second=b.name,
-        asymptote=_estimate(scale * asymptote),
+        asymptote=_estimate(asymptote),
         asymptote_probability=better,
         asymptote_verdict=ahead(better, a.name, b.name),
-        common=float(a.series.to_y(np.array(goal))),
+        common=1 - goal if a.series.metric == "accuracy" else goal,
         efficiency=_bounded(ratio),
         efficiency_probability=cheaper,
         efficiency_verdict=ahead(cheaper, a.name, b.name),
-        start_probability=_chance(start),
-        end_probability=_chance(end),
+        start_probability=chance_ahead(start),
+        end_probability=chance_ahead(end),
         crossing_probability=share,
         crossing=_estimate(where[crosses]) if share >= 0.5 else None,
-        crossing_verdict="crosses" if share >= CERTAINTY else "does not cross" if 1 - share >= CERTAINTY else "cannot tell",
+        crossing_verdict=ahead(share, "crosses", "does not cross"),
     )  # fmt: skip
 
 
@@ -258,13 +258,13 @@ def _common(a: Arm, b: Arm) -> float:
 
 
 def ahead(probability: float, first: str, second: str) -> str:
-    """Who is ahead, by the probability that the first is."""
+    """The first or the second, by the probability that it is the first; "cannot tell" without `CERTAINTY`."""
     if probability >= CERTAINTY:
         return first
     return second if 1 - probability >= CERTAINTY else "cannot tell"
 
 
-def _chance(lead: Floats) -> float:
+def chance_ahead(lead: Floats) -> float:
     """Share of the paths on which the lead is positive; a tie counts by half."""
     return float(np.mean(lead > 0) + np.mean(lead == 0) / 2)
 

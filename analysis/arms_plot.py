@@ -1,4 +1,4 @@
-"""Arms compared as a figure: their points and forecasts over one axis, and below it the chance to be best (Altair)."""
+"""Arms compared as a figure: points and forecasts on one axis, and below them the chance to be best (Altair)."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _rows(pair: dict[str, Any], metric: str, compared: Sequence[float]) -> list[
         (f"compute to reach {common}", f"{second}'s is {needs} {first}'s: "
                                        f"{_verdict(pair['efficiency_verdict'], 'needs less')}"),
         *ahead,
-        ("they cross", f"{pair['crossing_verdict']} (probability {chance(pair['crossing_probability'])}){crossing}"),
+        ("crossing", f"{pair['crossing_verdict']} (probability {chance(pair['crossing_probability'])}){crossing}"),
     ]  # fmt: skip
 
 

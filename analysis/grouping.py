@@ -13,20 +13,18 @@ from typing import Any
 
 import polars as pl
 
-from analysis.load import config, find_runs, run_frame
+from analysis.load import config, estimates, find_runs, run_frame
 from analysis.table import CANONICAL, TableError, check, is_table
 from analysis.table_files import Raw, error
 from analysis.table_files import load as load_table
-from scaling.records import RecordError
 
 WAY = "rl_flops"
 """The curve of a run that is compared, by its axis."""
 IMMATERIAL = (
-    "seed", "microbatch", "mesh", "tracking", "schedule", "rl.flops", "rl.chunk", "evaluation.chunk", "model.remat",
+    "seed", "microbatch", "mesh", "tracking", "schedule", "rl.flops", "rl.chunk", "evaluation.chunk",
+    "model.remat",
 )  # fmt: skip
 """Fields and sections that change how, how long or how often a run is made, and not what its curve is."""
-PROBLEMS = ("task", "evaluation.problems")
-"""What decides which problems are answered."""
 Fields = Mapping[str, Any]
 
 
@@ -40,7 +38,7 @@ def arms(
     is the same everywhere, and for runs of one arm that differ by more than their seed.
     """
     tables, folders = [p for p in paths if is_table(p)], [p for p in paths if not is_table(p)]
-    if tables and folders or not paths:
+    if (tables and folders) or not paths:
         raise TableError(["PATH: runs and folders of runs, or tables; not both, and at least one"])
     frame, notes = _of_tables(tables, by, x, y) if tables else _of_runs(find_runs(folders), by)
     names = frame["curve"].unique(maintain_order=True)
@@ -96,18 +94,28 @@ def _of_runs(runs: Sequence[Path], by: Sequence[str]) -> tuple[pl.DataFrame, lis
     found, notes = run_arms(runs, by)
     frames = []
     for arm, members in found.items():
-        mine = []
-        for seed, run in enumerate(members):
-            try:
-                rows = run_frame(run).filter(group=WAY)
-            except (RecordError, IndexError) as problem:
-                notes.append(f"{run}: left out ({problem or 'no evaluation yet'})")
-                continue
-            mine.append(rows.with_columns(source=pl.lit(None, pl.String), curve=pl.lit(arm), seed=pl.lit(seed)))
-        if len(mine) == 1:
+        frame, left_out = arm_frame(arm, members)
+        if frame["seed"].n_unique() == 1:
             notes.append(f"{arm}: one run, so how seeds differ is not in its intervals")
-        frames += mine
-    return pl.concat(frames) if frames else pl.DataFrame(schema=CANONICAL), notes
+        frames.append(frame)
+        notes += left_out
+    return pl.concat(frames), notes
+
+
+def arm_frame(arm: str, runs: Sequence[Path]) -> tuple[pl.DataFrame, list[str]]:
+    """The runs' curves over RL compute as the seeds of one curve, by what is evaluated; and a line for each run
+    that has nothing yet."""
+    frames, left_out = [pl.DataFrame(schema=CANONICAL)], []
+    for seed, run in enumerate(runs):
+        points = estimates(run)
+        if points.filter(pl.col("rl_flops") > 0).is_empty():
+            left_out.append(f"{run}: left out, no checkpoint of RL is evaluated yet")
+            continue
+        mine = run_frame(run, points).filter(group=WAY)
+        frames.append(
+            mine.with_columns(source=pl.lit(None, pl.String), curve=pl.lit(arm), seed=pl.lit(seed, pl.Int64))
+        )
+    return pl.concat(frames), left_out
 
 
 def _of_tables(
