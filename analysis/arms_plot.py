@@ -9,10 +9,12 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from analysis.arms import PAST, Arm, Comparison, common_range
+from analysis.alignment import Arm, common_range
+from analysis.arms import Comparison
 from analysis.arms_words import verdict
 from analysis.curve_plot import band_table, bands, round_step
 from analysis.drawing import Chart, log_axis, powers, styled
+from analysis.pairs import PAST
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, yellow left out: it cannot be read on white. More arms begin again, with another shape."""

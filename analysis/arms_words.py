@@ -19,8 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.alignment import common_range
 from analysis.answers import calibration_facts, curve
-from analysis.arms import DEFINITION, PAST, Comparison, Win, common_range, compare
+from analysis.arms import DEFINITION, Comparison, Win, compare
+from analysis.pairs import PAST
 from analysis.saturation import Estimate
 from analysis.table import TableError
 from analysis.words import flops, interval, percent, points

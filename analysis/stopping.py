@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.arms import aligned, best, chance_ahead
+from analysis.alignment import aligned, best, chance_ahead
 from analysis.curves import Floats
 from analysis.grouping import arm_frame
 from analysis.posterior import REPLICATES
