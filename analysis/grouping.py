@@ -41,11 +41,8 @@ def arms(
     if (tables and folders) or not paths:
         raise TableError(["PATH: runs and folders of runs, or tables; not both, and at least one"])
     frame, notes = _of_tables(tables, by, x, y) if tables else _of_runs(find_runs(folders), by)
-    names = frame["curve"].unique(maintain_order=True)
-    if len(names) < 2:
-        raise TableError(
-            [f"--by {', '.join(by)}: only {' and '.join(names)} can be compared; two arms are needed"]
-        )
+    if (count := frame["curve"].n_unique()) < 2:
+        raise TableError([*notes, f"--by {', '.join(by)}: {count} arms have points; two are needed"])
     for column in ("metric", "unit"):
         if frame[column].n_unique() > 1:
             listed = ", ".join(sorted(str(v) for v in frame[column].unique()))
@@ -121,20 +118,17 @@ def arm_frame(arm: str, runs: Sequence[Path]) -> tuple[pl.DataFrame, list[str]]:
 def _of_tables(
     paths: Sequence[str | Path], by: Sequence[str], x: str | None, y: str | None
 ) -> tuple[pl.DataFrame, list[str]]:
+    raws = [load_table(path) for path in paths]
+    for name in by:
+        for raw in raws:
+            if name not in raw.frame.columns:
+                raise error(raw.file, f"--by {name}: no such column{_hint(name, raw.frame.columns)}")
+        if len({value for raw in raws for value in raw.frame[name]}) < 2:
+            raise error(raws[0].file, f"--by {name}: has one value in all rows")
     frames, notes = [], []
-    for path in paths:
-        raw = load_table(path)
-        columns = raw.frame.columns
-        missing = [name for name in by if name not in columns]
-        if missing:
-            raise TableError(
-                [f"{raw.file}: --by {name}: no such column{_hint(name, columns)}" for name in missing]
-            )
-        for name in by:
-            if raw.frame[name].n_unique() < 2:
-                raise error(raw.file, f"--by {name}: has one value in all rows")
+    for raw in raws:
         names = [label(row) for row in raw.frame.select(by).iter_rows(named=True)]
-        seeds = [name for name in ("source", "curve", "seed") if name in columns and name not in by]
+        seeds = [name for name in ("source", "curve", "seed") if name in raw.frame.columns and name not in by]
         frame = raw.frame.drop("source", "seed", strict=False).with_columns(curve=pl.Series(names))
         if seeds:
             frame = frame.with_columns(seed=raw.frame.select(pl.struct(seeds).rank("dense")).to_series() - 1)

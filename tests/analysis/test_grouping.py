@@ -86,7 +86,11 @@ def test_a_run_without_a_checkpoint_of_rl_is_left_out_and_said(tmp_path):
         write_run(tmp_path / f"w{width}", straight, rl=rl, problems=5, fields={"model": {"width": width}})
     frame, notes = arms([tmp_path], ["model.width"])
     assert frame["curve"].unique().sort().to_list() == ["width 32", "width 64"]
-    assert any("w128: left out, no checkpoint of RL is evaluated yet" in note for note in notes)
+    left_out = "w128: left out, no checkpoint of RL is evaluated yet"
+    assert any(left_out in note for note in notes)
+    with pytest.raises(TableError, match="1 arms have points; two are needed") as error:
+        arms([tmp_path / "w32", tmp_path / "w128"], ["model.width"])
+    assert left_out in str(error.value)
 
 
 def test_rows_of_a_table_are_grouped_by_any_column(tmp_path):
