@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -13,7 +14,7 @@ from analysis.alignment import Arm, common_range
 from analysis.arms import Comparison
 from analysis.arms_words import verdict
 from analysis.curve_plot import band_table, bands, round_step
-from analysis.drawing import Chart, log_axis, powers, styled
+from analysis.drawing import Chart, Y, log_axis, powers, styled
 from analysis.pairs import PAST
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -49,7 +50,7 @@ def _colour(found: Comparison) -> alt.Color:
     return alt.Color("arm:N", title=None, scale=alt.Scale(domain=names, range=colours), sort=names)
 
 
-def _levels(found: Comparison, x: alt.X, low: float, high: float, end: float) -> alt.LayerChart:
+def _levels(found: Comparison, x: alt.X, low: float, high: float, end: float) -> Any:
     tables = [band_table(arm.found.forecast, PAST * end / arm.series.compute[-1]) for arm in found.arms]  # type: ignore[arg-type]
     points = pl.concat([_points(arm) for arm in found.arms])
     values = np.concatenate([points["value"], *(t[name] for t in tables for name in ("lo90", "hi90"))])
@@ -78,7 +79,7 @@ def _points(arm: Arm) -> pl.DataFrame:
     )
 
 
-def _axis(metric: str, domain: tuple[float, float]):
+def _axis(metric: str, domain: tuple[float, float]) -> Y:
     low, high = domain
     step = round_step(max(high - low, 1e-9), TICKS)
     style = "~g" if metric == "loss" else f".{max(0, -2 - math.floor(math.log10(step) + 1e-9))}%"
@@ -96,7 +97,7 @@ def _axis(metric: str, domain: tuple[float, float]):
     return axis
 
 
-def _chances(found: Comparison, x: alt.X, low: float, high: float) -> alt.LayerChart:
+def _chances(found: Comparison, x: alt.X, low: float, high: float) -> Any:
     table = found.table().with_columns(x=pl.col("compute").log10()).filter(pl.col("x") <= high + 1e-9)
     y = alt.Y(
         "probability:Q", title="P(best)", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=3)

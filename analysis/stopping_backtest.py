@@ -5,7 +5,7 @@
 Curves that are of one data set compete (`competition`), up to the least of their last computes, the target. At
 1/8, 1/4 and 1/2 of it the rule of `analysis.stopping` ends arms, which stay ended. The winner is the arm whose
 measured value is best at the target. For each source the threshold is chosen on the other sources, as the largest
-at which they lose no more than `ALLOWED` of their winners; forecasts are calibrated without it too.
+at which none of them loses more than `ALLOWED` of its winners; forecasts are calibrated without it too.
 """
 
 from __future__ import annotations
@@ -126,14 +126,14 @@ def play(one: Competition, threshold: float) -> Outcome:
 
 
 def choose(played: Sequence[Competition]) -> float:
-    """The largest threshold up to which competitions lose no more than `ALLOWED` of their winners, every source
-    weighing the same; 0, which ends nothing, where none does."""
+    """The largest threshold up to which no source loses more than `ALLOWED` of its winners; 0, which ends nothing,
+    where there is none."""
     chosen = 0.0
     for threshold in THRESHOLDS:
         by_source: dict[str, list[bool]] = {}
         for one in played:
             by_source.setdefault(one.source, []).append(play(one, threshold).lost)
-        if not by_source or np.mean([np.mean(lost) for lost in by_source.values()]) > ALLOWED:
+        if max((float(np.mean(lost)) for lost in by_source.values()), default=1.0) > ALLOWED:
             break
         chosen = threshold
     return chosen

@@ -1,5 +1,7 @@
 """Runs and rows by what they differ by: every choice of arms that would mislead is an error of one line."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -18,7 +20,8 @@ def write(tmp_path, *configs):
     """Runs that have a config and nothing else; each dict overrides `model.width` and the like."""
     runs = []
     for i, changed in enumerate(configs):
-        fields = {section: dict(values) for section, values in FIELDS.items()} | {"seed": 0}
+        fields: dict[str, Any] = {section: dict(values) for section, values in FIELDS.items()}
+        fields["seed"] = 0
         for path, value in changed.items():
             section, _, name = path.partition(".")
             if name:

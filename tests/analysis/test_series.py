@@ -1,7 +1,6 @@
 """From points to what is fitted."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -237,10 +236,9 @@ def test_seeds_that_answered_the_same_problems_keep_them_in_one_order():
 
 def test_curves_that_the_same_problems_answered_have_them_redrawn_alike():
     rng = np.random.default_rng(3)
-    long = from_values(grid(9), rng.uniform(size=(9, 50)), np.full(9, 64.0))
-    short = replace(
-        long, compute=long.compute[4:], level=long.level[4:], size=long.size[4:], values=long.values[4:]
-    )
+    values = rng.uniform(size=(9, 50))
+    long, short = (from_values(grid(9)[at:], values[at:], np.full(9 - at, 64.0)) for at in (0, 4))
+    assert long.scatter == short.scatter == 0
     one, other = (redrawn(s, 100, np.random.default_rng(i))[0] for i, s in enumerate((long, short)))
     np.testing.assert_allclose(one[:, 4:], other)
 
