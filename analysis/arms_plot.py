@@ -40,7 +40,7 @@ def plot_arms(found: Comparison) -> Chart:
     x = log_axis(title, low - 0.03 * span, high + 0.02 * span, low)
     upper = _levels(found, x, low, high, end)
     lower = _chances(found, x, low, high)
-    title = alt.TitleParams(text=textwrap.wrap(verdict(found.wins, end), 80))
+    title = alt.TitleParams(text=textwrap.wrap(verdict(found.wins, end), 72))
     return styled(alt.vconcat(upper, lower, spacing=46, title=title))
 
 

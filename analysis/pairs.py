@@ -24,7 +24,7 @@ PAST = 10.0
 FINE = 20
 """Computes a decade at which crossings are sought."""
 SHARE_OF_GAIN = 0.9
-"""Two arms are to reach this share of the way from the better fitted value at the least compute of both to the
+"""Two arms are to reach this share of the way from the better value of a path at the least compute of both to the
 worse one at the greatest compute of both: on a plateau, the compute that reaches a value would be chance."""
 REACH = 4.0
 """Decades past the data within which a common value may be reached; further it is "beyond"."""
@@ -43,7 +43,7 @@ class Pair:
     asymptote_verdict: str
     """The name of the better arm, or "cannot tell"."""
     common: float
-    """The value that both are to reach."""
+    """The value that both are to reach, the median over the paths."""
     efficiency: Estimate
     """Compute of the second over that of the first to reach it."""
     efficiency_probability: float
@@ -71,6 +71,7 @@ def pairs(found: Sequence[Arm]) -> tuple[Pair, ...]:
 def _pair(a: Arm, b: Arm, grid: Floats, compared: np.ndarray, levels_a: Floats, levels_b: Floats) -> Pair:
     asymptote = b.limits() - a.limits()
     goal = _common(a, b)
+    middle = float(np.median(goal))
     ratio = _ratio(_reached(grid, levels_a, goal), _reached(grid, levels_b, goal))
     lead = (levels_b - levels_a)[:, compared]
     start, end = lead[:, 0], lead[:, -1]
@@ -86,7 +87,7 @@ def _pair(a: Arm, b: Arm, grid: Floats, compared: np.ndarray, levels_a: Floats, 
         asymptote=_estimate(asymptote),
         asymptote_probability=better,
         asymptote_verdict=ahead(better, a.name, b.name),
-        common=1 - goal if a.series.metric == "accuracy" else goal,
+        common=1 - middle if a.series.metric == "accuracy" else middle,
         efficiency=_bounded(ratio),
         efficiency_probability=cheaper,
         efficiency_verdict=ahead(cheaper, a.name, b.name),
@@ -98,17 +99,18 @@ def _pair(a: Arm, b: Arm, grid: Floats, compared: np.ndarray, levels_a: Floats, 
     )  # fmt: skip
 
 
-def _common(a: Arm, b: Arm) -> float:
-    """The level that both arms are to reach; see `SHARE_OF_GAIN`."""
+def _common(a: Arm, b: Arm) -> Floats:
+    """[D] what both arms are to reach on each path (see `SHARE_OF_GAIN`): with harder problems drawn, less."""
     low, _ = common_range((a, b))
     high = min(float(arm.series.compute[-1]) for arm in (a, b))
-    start, end = np.median([arm.levels(np.array([low, high])) for arm in (a, b)], axis=1).T
-    return float(end.max() + (1 - SHARE_OF_GAIN) * max(start.min() - end.max(), 0.0))
+    start, end = np.stack([arm.levels(np.array([low, high])) for arm in (a, b)]).T.swapaxes(1, 2)
+    worse = end.max(0)
+    return worse + (1 - SHARE_OF_GAIN) * np.maximum(start.min(0) - worse, 0.0)
 
 
-def _reached(grid: Floats, levels: Floats, goal: float) -> Floats:
+def _reached(grid: Floats, levels: Floats, goal: Floats) -> Floats:
     """[D] least compute of the grid at which a path is at the goal or better; inf where it never is."""
-    there = levels <= goal
+    there = levels <= goal[:, None]
     return np.where(there.any(1), grid[np.argmax(there, 1)], math.inf)
 
 
