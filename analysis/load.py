@@ -296,10 +296,11 @@ def _load(path: str | Path, x: str | None, y: str | None) -> tuple[pl.DataFrame,
         return read_wandb(path, x, y)
     if is_table(path):
         return read(path, x, y)
-    return pl.concat([_run_frame(run) for run in find_runs([path])]), ()
+    return pl.concat([run_frame(run, estimates(run)) for run in find_runs([path])]), ()
 
 
-def _run_frame(run: Path) -> pl.DataFrame:
+def run_frame(run: Path, points: pl.DataFrame) -> pl.DataFrame:
+    """The four curves of a run, of its `estimates`, as a canonical frame: a row a problem and point."""
     name = run.resolve().name
     frames = [
         way.points.select(
@@ -316,6 +317,6 @@ def _run_frame(run: Path) -> pl.DataFrame:
             pl.lit(None, dtype=pl.Float64).alias("successes"),
             pl.lit("fit").alias("split"),
         ).explode("problem", "value")
-        for way in ways(estimates(run))
+        for way in ways(points)
     ]
     return pl.concat(frames).with_columns(pl.col("problem").cast(pl.String)).select(list(CANONICAL))

@@ -8,7 +8,8 @@ beyond them; elsewhere from how far points stray from the line through their nei
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -223,11 +224,14 @@ def redrawn(series: Series, replicates: int, rng: np.random.Generator) -> tuple[
 
     Problems are redrawn jointly over all points where their values are known, else every point by its size;
     then seeds, with replacement, where there are several: a seed's points count as often as it was drawn.
+    Which problems a replicate draws depends on their number alone, so that the replicates of all curves that the
+    same problems answered have the same problems, and their differences no more variance than they should.
     """
     shape = (replicates, len(series.compute))
     if series.values is not None:
         problems = series.values.shape[1]
-        draws = rng.multinomial(problems, np.full(problems, 1 / problems), size=replicates) / problems
+        shared = np.random.default_rng(problems)
+        draws = shared.multinomial(problems, np.full(problems, 1 / problems), size=replicates) / problems
         levels = draws @ series.values.T + series.scatter * rng.standard_normal(shape)
     else:
         near = np.clip(series.level, 0.002, 0.998)
@@ -244,8 +248,8 @@ def redrawn(series: Series, replicates: int, rng: np.random.Generator) -> tuple[
 def series_of(frame: pl.DataFrame) -> list[Series]:
     """Every curve of a canonical frame (`analysis.table.CANONICAL`), in order of appearance; holdouts left out.
 
-    Problems' own values are kept where every point has all of them and one seed was run; else points are means
-    over problems. Several rows of one point without a problem are averaged.
+    Problems' own values are kept where every point, of every seed, has all of them; else points are means over
+    problems. Several rows of one point without a problem are averaged.
     """
     frame = frame.filter(split="fit")
     parts = frame.partition_by("source", "curve", as_dict=True, maintain_order=True)
@@ -256,16 +260,13 @@ def _series(curve: str, source: str | None, rows: pl.DataFrame) -> Series:
     facts = {"name": curve, "source": source, "unit": rows["unit"][0] or "compute"}
     metric = str(rows["metric"][0])
     seeds = rows["seed"].n_unique()
-    if rows["problem"].null_count() == 0 and metric != "loss" and seeds == 1:
-        table = rows.pivot("problem", index="compute", values="value", aggregate_function="mean").sort("compute")
-        if not any(column.null_count() for column in table.iter_columns()):
-            values = table.drop("compute").to_numpy()
-            draws = rows.group_by("compute").agg(pl.col("n").mean().fill_null(1.0)).sort("compute")["n"].to_numpy()
-            right = values if metric == "accuracy" else 1 - values
-            offset, factor = (1.0, -1.0) if metric == "accuracy" else (0.0, 1.0)
-            return from_values(
-                table["compute"].to_numpy(), right, draws, metric=metric, offset=offset, factor=factor, **facts
-            )
+    if rows["problem"].null_count() == 0 and metric != "loss":
+        tables = [_by_problem(part) for part in rows.partition_by("seed", maintain_order=True)]
+        if (
+            not any(t.null_count().sum_horizontal()[0] for t in tables)
+            and len({tuple(t.columns) for t in tables}) == 1
+        ):
+            return pooled([_of_problems(table, metric, **facts) for table in tables])
     of_problems = pl.col("problem").is_not_null().any()
     points = (
         rows.group_by("seed", "compute")
@@ -278,3 +279,36 @@ def _series(curve: str, source: str | None, rows: pl.DataFrame) -> Series:
     n = None if points["n"].null_count() or metric == "loss" else points["n"].to_numpy()
     seed = points["seed"].to_numpy() if seeds > 1 else None
     return from_points(points["compute"].to_numpy(), points["value"].to_numpy(), metric, n, seed, **facts)
+
+
+def _by_problem(rows: pl.DataFrame) -> pl.DataFrame:
+    """A row a compute: compute, n, then a column a problem, by name, so that curves agree on their order."""
+    values = rows.pivot("problem", index="compute", values="value", aggregate_function="mean")
+    draws = rows.group_by("compute").agg(pl.col("n").mean().fill_null(1.0))
+    problems = sorted(name for name in values.columns if name != "compute")
+    return draws.join(values, on="compute").sort("compute").select("compute", "n", *problems)
+
+
+def _of_problems(table: pl.DataFrame, metric: str, **facts: Any) -> Series:
+    compute, draws = table["compute"].to_numpy(), table["n"].to_numpy()
+    values = table.drop("compute", "n").to_numpy()
+    right = values if metric == "accuracy" else 1 - values
+    offset, factor = (1.0, -1.0) if metric == "accuracy" else (0.0, 1.0)
+    return from_values(compute, right, draws, metric=metric, offset=offset, factor=factor, **facts)
+
+
+def pooled(parts: Sequence[Series]) -> Series:
+    """Seeds of one curve, the same problems answered by all, as one series."""
+    if len(parts) == 1:
+        return parts[0]
+    compute = np.concatenate([s.compute for s in parts])
+    order = np.argsort(compute, kind="stable")
+    return replace(
+        parts[0],
+        compute=compute[order],
+        level=np.concatenate([s.level for s in parts])[order],
+        size=np.concatenate([s.size for s in parts])[order],
+        values=np.concatenate([s.values for s in parts if s.values is not None])[order],
+        scatter=float(np.sqrt(np.mean([s.scatter**2 for s in parts]))),
+        seed=np.repeat(np.arange(len(parts)), [len(s.compute) for s in parts])[order],
+    )

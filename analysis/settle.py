@@ -68,7 +68,9 @@ def options(forecast: Forecast, gain: float, certainty: float, seed: int = 0) ->
         counted = np.maximum(share - series.scatter**2, 1e-9) / (times - 1)
         settles = _settled(at_data, counted + series.scatter**2, truths, gains[1.0], gain, certainty, rng)
         found.append(Option("problems", times, settles, 0.0))
-    step = np.median(np.diff(np.log(np.unique(data))))  # several seeds share their computes
+    # Several seeds have the same computes, or nearly.
+    seeds = 1 if series.seed is None else len(np.unique(series.seed))
+    step = np.median(np.diff(np.log(data[::seeds])))
     for times in COMPUTE:
         count = max(1, round(float(np.log(times) / step)))
         where = np.interp(np.linspace(0, np.log(times), count + 1)[1:], np.log(times_on), np.arange(len(ends)))

@@ -164,24 +164,34 @@ def fit(
     ] = None,
     at: Annotated[tuple[float, ...], arg(metavar="COMPUTE", help="Forecast every curve there.")] = (),
     plot: Annotated[Path | None, arg(metavar="FOLDER", help="Draw the curves: PNG and HTML.")] = None,
+    by: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="FIELD", help="Compare the groups of runs (rows) that differ by this field (column)."),
+    ] = (),
     json: Json = False,
 ) -> int:
     """Say how far curves are from saturating: verdict, asymptote, gain from ten times the compute.
 
     A table has columns compute and one of accuracy, error, loss; optional n, successes, curve, seed, problem,
     split, source. --x names another column than compute; --y is accuracy, error, loss or COLUMN:METRIC.
+    With --by, runs that differ by no more than their seed are one arm, and arms are compared.
     """
     from scaling import stages
 
     stages.prepare_jax()
-    from analysis import answers
+    from analysis import answers, arms_words
 
-    facts = answers.answer(paths, x, y, answers.Wanted(predict, at, plot))
+    if by and predict is not None:
+        raise answers.TableError(["--predict: not with --by, which compares arms at the computes of --at"])
+    if by:
+        facts, text = arms_words.answer(paths, by, x, y, at, plot), arms_words.text
+    else:
+        facts, text = answers.answer(paths, x, y, answers.Wanted(predict, at, plot)), answers.text
     if json:
         _print_json(facts)
         return DONE
     print("\n".join(facts["notes"]), end="\n" * bool(facts["notes"]), file=sys.stderr)
-    print(answers.text(facts))
+    print(text(facts))
     print("\n".join(facts["files"]), end="\n" * bool(facts["files"]))
     return DONE
 

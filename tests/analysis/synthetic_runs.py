@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -41,8 +42,12 @@ def write_run(
     samples: Sequence[int] = (1, 2, 4, 8, 16, 32),
     tokens: int = 256,
     seed: int = 0,
+    fields: dict[str, Any] | None = None,
 ) -> Run:
-    """A complete run: warm-start checkpoints, the state before RL, then one at each RL compute of `rl`."""
+    """A complete run: warm-start checkpoints, the state before RL, then one at each RL compute of `rl`.
+
+    The problems are the same for every seed. fields: more of its config.
+    """
     text = yaml.safe_dump(
         {
             "seed": seed,
@@ -50,12 +55,13 @@ def write_run(
             "evaluation": {
                 "problems": problems, "budgets": list(budgets), "samples": list(samples), "tokens": tokens,
             },
+            **(fields or {}),
         }
     )  # fmt: skip
     environment = {"command": "scaling run <config>", "git_commit": "0" * 40, "python": "3.11"}
     run = Run.create(path, text, "0" * 32, environment | {"devices": ["cpu"], "packages": {"jax": "0.10.2"}})
     rng = np.random.default_rng(seed)
-    ease = rng.uniform(size=problems)
+    ease = np.random.default_rng(0).uniform(size=problems)
     states = [("warm_start", flops, 0.0, "threshold") for flops in warm]
     states += [("rl", warm[-1] * 1.5 + c, c, "threshold" if c else "start") for c in (0.0, *rl)]
     for index, (phase, train_flops, rl_flops, kind) in enumerate(states):

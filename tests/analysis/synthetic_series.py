@@ -28,10 +28,14 @@ def draw(
     scatter: float = 0.0,
     zero: bool = True,
     seed: int = 0,
+    shared: int | None = None,
     name: str = "curve",
 ) -> Series:
+    """shared: curves of one such number have the same problems, whatever their seed."""
     rng = np.random.default_rng(seed)
     ease = rng.uniform(size=problems)
+    if shared is not None:
+        ease = np.random.default_rng(shared).uniform(size=problems)
     compute = np.concatenate([[0.0] if zero else [], compute])
     levels = np.clip([truth(c) for c in compute] + scatter * rng.standard_normal(len(compute)), 0.01, 0.99)
     chances = [beta.ppf(ease, 1.5 * level, 1.5 * (1 - level)) for level in levels]

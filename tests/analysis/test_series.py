@@ -214,12 +214,33 @@ def test_problems_are_kept_where_every_point_has_all(metric):
 
 def test_problems_without_counts_are_one_draw_each_and_add_up():
     rows = [{"compute": x, "problem": p, "value": float(i % 2), "seed": s}
-            for s in (0, 1) for x in (1e9, 2e9, 3e9, 4e9) for i, p in enumerate("abcd")]  # fmt: skip
+            for s, names in ((0, "abcd"), (1, "efgh")) for x in (1e9, 2e9, 3e9, 4e9)
+            for i, p in enumerate(names)]  # fmt: skip
     (s,) = series_of(frame(rows))
     assert s.values is None and s.seed is not None
     np.testing.assert_array_equal(np.unique(s.seed), [0, 1])
     np.testing.assert_allclose(s.size, 4)
     np.testing.assert_allclose(s.y, 0.5)
+
+
+def test_seeds_that_answered_the_same_problems_keep_them_in_one_order():
+    rows = [{"compute": x + s, "problem": p, "value": 0.1 * i + 0.4 * s, "n": 8.0, "seed": s}
+            for s, names in ((0, "abc"), (1, "cba")) for x in (1e9, 2e9) for p in names
+            for i in ["abc".index(p)]]  # fmt: skip
+    (s,) = series_of(frame(rows))
+    assert s.values is not None and s.seed is not None
+    np.testing.assert_array_equal(s.seed, [0, 1, 0, 1])
+    np.testing.assert_allclose(1 - s.values, [[0, 0.1, 0.2], [0.4, 0.5, 0.6]] * 2)
+    np.testing.assert_allclose(s.y, [0.1, 0.5] * 2)
+
+
+def test_curves_that_the_same_problems_answered_have_them_redrawn_alike():
+    rng = np.random.default_rng(3)
+    values = rng.uniform(size=(9, 50))
+    long, short = (from_values(grid(9)[at:], values[at:], np.full(9 - at, 64.0)) for at in (0, 4))
+    assert long.scatter == short.scatter == 0
+    one, other = (redrawn(s, 100, np.random.default_rng(i))[0] for i, s in enumerate((long, short)))
+    np.testing.assert_allclose(one[:, 4:], other)
 
 
 def test_seeds_are_kept_apart():
