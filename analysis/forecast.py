@@ -24,7 +24,7 @@ from scipy.stats import t as student_t
 from analysis.calibration import Calibration
 from analysis.curves import FAR_LEFT, LOG_LINEAR, Floats
 from analysis.posterior import Origin, Posterior
-from analysis.series import Series, relative_noise
+from analysis.series import Series, relative_noise, spread
 
 PATHS = 1000
 Z90 = 1.6448536269514722
@@ -150,7 +150,7 @@ class Forecast:
             level = np.clip(np.exp(middle) - _offset(self.series), 0.002, 0.998)
             same = self.series.relative_noise**2 * level**2
             variance = np.where(np.isnan(observed), same, level * (1 - level) / np.maximum(observed, 1))
-            deviation = np.sqrt(variance + self.series.scatter**2) / np.exp(middle)
+            deviation = np.sqrt(variance + spread(level, self.series.scatter) ** 2) / np.exp(middle)
             about = about + deviation * np.random.default_rng(1).standard_normal((len(drawn), 1))
         about = about * self.calibration.factor(folds) ** (1 - share)
         # A level of 1 is g < .1: what lies far above need not overflow to be cut to it.

@@ -85,7 +85,7 @@ class Answer:
     belief: float | None = None
     """Share of the paths at 10× that are the posterior's; the others are the guarded view's."""
     scatter: float = 0.0
-    """Standard deviation of a checkpoint about the curve beyond what the counts explain."""
+    """Standard deviation of a checkpoint about the curve beyond what the counts explain, at a level of ½."""
     settles: tuple[Option, ...] = ()
     """What would settle it, cheapest first; only where the verdict is cannot tell."""
 

@@ -53,7 +53,8 @@ class Series:
     counted: bool = True
     """Whether sizes follow from counts; else from the points' own scatter."""
     scatter: float = 0.0
-    """Standard deviation of a point about the curve beyond what its counts explain, in level."""
+    """Standard deviation of a point about the curve beyond what its counts explain, in level, at a level of ½;
+    `spread` has that at others."""
     values: Floats | None = None
     """[C, P] every problem's own level, where known: the same problems at every point."""
     seed: np.ndarray | None = None
@@ -94,7 +95,7 @@ def from_values(compute: Floats, values: Floats, draws: Floats, **facts: Any) ->
     flips = np.array([effective_size(v, d) for v, d in zip(levels, draws, strict=True)])
     smooth = (level * flips + 1) / (flips + 2)
     extra = scatter(compute, level, smooth * (1 - smooth) / flips, levels)
-    size = smooth * (1 - smooth) / (smooth * (1 - smooth) / flips + extra**2)
+    size = smooth * (1 - smooth) / (smooth * (1 - smooth) / flips + spread(smooth, extra) ** 2)
     return Series(compute, level, size, scatter=extra, values=levels, **facts)
 
 
@@ -125,7 +126,7 @@ def from_points(
         smooth = (level * n + 1) / (n + 2)
         variance = smooth * (1 - smooth) / n
         extra = scatter(compute, level, variance) if seed is None else between_seeds(compute, level, variance)
-        size = smooth * (1 - smooth) / (variance + extra**2)
+        size = smooth * (1 - smooth) / (variance + spread(smooth, extra) ** 2)
     else:
         near = np.clip(level, 0.01, 0.99)
         flips = (1 - near) / (near * relative_noise(compute, level) ** 2)
@@ -166,8 +167,19 @@ def relative_noise(compute: Floats, level: Floats) -> float:
     return max(float(found), LEAST_NOISE)
 
 
+def spread(level: Floats, scatter: float) -> Floats:
+    """Standard deviation of points about the curve beyond their counts, where it is `scatter` at a level of ½.
+
+    It falls towards 0 and 1 as that of counts does (a constant factor of overdispersion): a policy that answers
+    nearly all problems has none left to waver on.
+    """
+    near = np.clip(level, 0.002, 0.998)
+    return scatter * np.sqrt(4 * near * (1 - near))
+
+
 def scatter(compute: Floats, level: Floats, variance: Floats, values: Floats | None = None) -> float:
-    """Standard deviation of points about any smooth curve, beyond what their counts explain; 0 where chance may.
+    """Standard deviation at a level of ½ of points about any smooth curve, beyond what their counts explain; 0
+    where chance may.
 
     From each point's distance to the cubic through its four neighbours (difference-based, after Gasser, Sroka &
     Jennen-Steinmetz 1986, Biometrika 73; a line through two would take the bend of a curve for noise), less the
@@ -181,7 +193,7 @@ def scatter(compute: Floats, level: Floats, variance: Floats, values: Floats | N
     windows = np.stack([np.arange(i, len(x) - 4 + i) for i in range(5)], 1)
     weights = _cubic(x[windows])
     gaps = (weights * level[windows]).sum(1)
-    scale = 1 / (weights**2).sum(1)
+    scale = 1 / (weights**2 * spread(level, 1.0)[windows] ** 2).sum(1)
     expected = (weights**2 * variance[windows]).sum(1)
     if values is not None and values.shape[1] > 1:
         each = np.einsum("gw,gwp->gp", weights, values[inside][windows])
@@ -196,15 +208,17 @@ def scatter(compute: Floats, level: Floats, variance: Floats, values: Floats | N
 
 
 def between_seeds(compute: Floats, level: Floats, variance: Floats) -> float:
-    """Standard deviation between seeds at equal compute, beyond the variance [C] of their counts (by moments)."""
+    """Standard deviation at a level of ½ between seeds at equal compute, beyond the variance [C] of their counts
+    (by moments)."""
     _, key, count = np.unique(compute, return_inverse=True, return_counts=True)
     shared = count[key] > 1
     if not shared.any():
         return 0.0
-    mean = np.bincount(key, level) / count
+    mean = (np.bincount(key, level) / count)[key]
+    shape = spread(mean, 1.0) ** 2
     degrees = float((count[count > 1] - 1).sum())
-    squares = float(((level - mean[key])[shared] ** 2).sum())
-    return float(np.sqrt(max(0.0, squares / degrees - variance[shared].mean())))
+    squares = float(((level - mean) ** 2 / shape)[shared].sum())
+    return float(np.sqrt(max(0.0, squares / degrees - (variance / shape)[shared].mean())))
 
 
 def _cubic(x: Floats) -> Floats:
@@ -232,11 +246,10 @@ def redrawn(series: Series, replicates: int, rng: np.random.Generator) -> tuple[
         problems = series.values.shape[1]
         shared = np.random.default_rng(problems)
         draws = shared.multinomial(problems, np.full(problems, 1 / problems), size=replicates) / problems
-        levels = draws @ series.values.T + series.scatter * rng.standard_normal(shape)
+        levels = draws @ series.values.T + spread(series.level, series.scatter) * rng.standard_normal(shape)
     else:
         near = np.clip(series.level, 0.002, 0.998)
-        spread = np.sqrt(near * (1 - near) / series.size)
-        levels = series.level + spread * rng.standard_normal(shape)
+        levels = series.level + np.sqrt(near * (1 - near) / series.size) * rng.standard_normal(shape)
     sizes = np.broadcast_to(series.size, shape)
     if series.seed is not None:
         seeds, index = np.unique(series.seed, return_inverse=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from analysis.curves import Floats
 from analysis.forecast import Forecast
+from analysis.series import spread
 
 TRUTHS = 200
 ENOUGH = 0.8
@@ -65,8 +66,9 @@ def options(forecast: Forecast, gain: float, certainty: float, seed: int = 0) ->
     for times in PROBLEMS if series.counted else ():
         # The scatter of checkpoints stays whatever the number of problems.
         share = _variance(at_data, size)
-        counted = np.maximum(share - series.scatter**2, 1e-9) / (times - 1)
-        settles = _settled(at_data, counted + series.scatter**2, truths, gains[1.0], gain, certainty, rng)
+        scatter = spread(np.median(at_data, 0), series.scatter) ** 2
+        counted = np.maximum(share - scatter, 1e-9) / (times - 1)
+        settles = _settled(at_data, counted + scatter, truths, gains[1.0], gain, certainty, rng)
         found.append(Option("problems", times, settles, 0.0))
     # Several seeds have the same computes, or nearly.
     seeds = 1 if series.seed is None else len(np.unique(series.seed))

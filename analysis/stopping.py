@@ -8,8 +8,10 @@ forecasts have it; `python -m analysis.stopping_backtest TABLE` measures how oft
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +87,16 @@ def against_leader(levels: Mapping[str, Floats]) -> dict[str, float]:
     leader = names[int(chances.argmax())]
     others = {name: chance_ahead(levels[leader] - levels[name]) for name in names if name != leader}
     return {leader: float(chances.max())} | others
+
+
+def main(args: Sequence[str]) -> int:
+    """`python -m analysis.stopping QUESTION`: `decide` as JSON, of the JSON {arms, target, probability}."""
+    (text,) = args
+    asked = json.loads(text)
+    arms = {arm: [Path(run) for run in runs] for arm, runs in asked["arms"].items()}
+    print(json.dumps([asdict(found) for found in decide(arms, asked["target"], asked["probability"])]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

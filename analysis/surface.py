@@ -24,7 +24,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.estimators import effective_size
-from analysis.series import FitError, scatter
+from analysis.series import FitError, scatter, spread
 
 Floats = NDArray[np.float64]
 REACH = 1.0
@@ -144,7 +144,7 @@ class Surface:
     replicates: tuple[Floats, ...]
     """[R, K] bootstrap replicates of each form; each time one form is used, as often as its weight says."""
     scatter: float
-    """Standard deviation of a checkpoint about a smooth curve beyond what problems explain."""
+    """Standard deviation of a checkpoint about a smooth curve, beyond what problems explain, at accuracy ½."""
     misfit: float
     """Standard deviation of points about the form that follows them best, beyond problems and scatter."""
 
@@ -223,7 +223,7 @@ def surface(points: Points, seed: int = 0, replicates: int = REPLICATES) -> Surf
     rng = np.random.default_rng(seed)
     extra = _scatter(points)
     p = (points.accuracy * points.n + 1) / (points.n + 2)
-    noise = p * (1 - p) / points.n + extra**2
+    noise = p * (1 - p) / points.n + spread(p, extra) ** 2
     kept = np.array([np.ones(len(p), bool), *_folds(logs)])
     ends = (float(low[0]), float(low[1])), (float(high[0]), float(high[1]))
     place, _ = _place(*ends, points.train, points.test)
@@ -265,7 +265,8 @@ def surface(points: Points, seed: int = 0, replicates: int = REPLICATES) -> Surf
 
 
 def _scatter(points: Points) -> float:
-    """Standard deviation of checkpoints about a smooth curve, from their mean over the test settings.
+    """Standard deviation at an accuracy of ½ of checkpoints about a smooth curve, from their mean over the test
+    settings.
 
     0 where the points are no grid (as many test settings, at least 2, at every train compute).
     """
@@ -289,7 +290,7 @@ def _redraw(points: Points, extra: float, misfit: float, replicates: int, rng: n
         shares = rng.multinomial(problems, np.full(problems, 1 / problems), size=replicates) / problems
         drawn = shares @ points.values.T
     train, which = np.unique(points.train, return_inverse=True)
-    drawn = drawn + extra * rng.standard_normal((replicates, len(train)))[:, which]
+    drawn = drawn + spread(points.accuracy, extra) * rng.standard_normal((replicates, len(train)))[:, which]
     return np.clip(drawn + misfit * rng.standard_normal(drawn.shape), 0.0, 1.0)
 
 

@@ -78,7 +78,9 @@ def rows(found: Answer, posterior: Posterior | None) -> list[tuple[str, str]]:
         return out
     gain = points if found.metric != "loss" else _signed
     if found.scatter:
-        out.append(("scatter of checkpoints", f"{gain(found.scatter).lstrip('+')} beyond what counts explain"))
+        out.append(
+            ("scatter of checkpoints", f"{gain(found.scatter).lstrip('+')} at 50%, beyond what counts explain")
+        )
     if posterior.cut and found.regime_from is not None:
         left = f"{posterior.cut} points before {flops(found.regime_from)}{unit} are left out"
         out.append(("earlier regime", f"{left}; log-evidence gained {posterior.cut_evidence:.1f}"))

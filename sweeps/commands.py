@@ -21,10 +21,11 @@ from sweeps import costs, wandb_sweep
 from sweeps.directory import Directory
 from sweeps.expand import Planned, expand
 from sweeps.file import Sweep, read
-from sweeps.launch import Launch, Wish, cancel, tally
+from sweeps.launch import Launch, Wish, cancel, ended_by_rule, tally
 from sweeps.launchers import Launcher
 from sweeps.launchers.local import Local, cores
 from sweeps.state import STATES, Standing, hints, standing
+from sweeps.stopping import Judge, arms, rule
 
 Engine = Literal["local", "slurm", "ray"]
 WATCH_SECONDS = 5.0
@@ -53,6 +54,8 @@ def run(
     """Do what is missing of a sweep: called again, it goes on where it stopped. `--set a.b=c` changes its base."""
     sweep = read(file, overrides)
     runs = expand(sweep)
+    if sweep.stop:
+        arms(rule(sweep.stop), runs)  # what it cannot mean is said before anything is started
     for note in sweep.notes:
         print(f"note: {note}", file=sys.stderr)
     if dry_run:
@@ -187,10 +190,13 @@ def _launch(
     slots = jobs or (max(len(cores()) // wide, 1) if engine == "local" else MOST_QUEUED)
     with directory.locked(), Wish() as wish:
         directory.create(sweep)
-        launch = Launch(directory, engine, _launchers(sweep, slots), slots, retries, _say(json))
+        say = _say(json)
+        judge = Judge(rule(sweep.stop), directory, runs, say).ended if sweep.stop else tuple
+        launch = Launch(directory, engine, _launchers(sweep, slots), slots, retries, say, judge)
         stands = launch.go(runs, wish, forgive=forgive)
     counts, path = tally(stands), directory.path
-    code = DONE if counts == {"done": len(runs)} else PREEMPTED if wish.level else FAILED
+    settled = counts.get("done", 0) + counts.get("ended", 0) == len(runs)
+    code = DONE if settled else PREEMPTED if wish.level else FAILED
     after = {
         DONE: f"scaling fit {path}",
         PREEMPTED: f"scaling sweep retry {path}",
@@ -218,7 +224,9 @@ def _stands(
     first = {name: standing(directory.run(name), now, attempts.get(name)) for name in names}
     unclear = [attempts[name] for name, stand in first.items() if stand.state == "waiting" and name in attempts]
     said = hints(unclear, launchers)
-    return first | {n: standing(directory.run(n), now, attempts[n], hint) for n, hint in said.items()}
+    stands = first | {n: standing(directory.run(n), now, attempts[n], hint) for n, hint in said.items()}
+    ended = {name: ended_by_rule(e) for name, e in directory.ended().items() if name in stands}
+    return stands | {name: e for name, e in ended.items() if stands[name].state not in ("done", "running")}
 
 
 def _described(stands: Mapping[str, Standing]) -> str:

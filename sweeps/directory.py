@@ -5,6 +5,7 @@ NAME/             a run's directory
 configs/NAME.yaml what a run is started with
 logs/NAME.log     what a run printed, all its attempts
 attempts.jsonl    a row a start: run, engine, handle, time, failures before it, and how the former one ended
+ended.jsonl       a row a run that the stopping rule ended: time, arm, probability, reason
 lock              held by the one launcher at work
 stop              there while the launcher is asked to stop
 """
@@ -27,7 +28,7 @@ from sweeps.expand import Planned
 from sweeps.file import Sweep, read
 from sweeps.launchers import Job
 
-ATTEMPT_KEY = ("run", "time")
+ATTEMPT_KEY = ENDED_KEY = ("run", "time")
 TAIL = 4096
 """Bytes of the end of a log in which its last line is looked for."""
 
@@ -45,6 +46,20 @@ class Attempt:
     """Attempts before it that failed, since somebody last asked for a retry."""
     after: str
     """How the one before it ended; empty for the first."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that the stopping rule ended."""
+
+    run: str
+    time: float
+    """Seconds since the epoch."""
+    arm: str
+    probability: float
+    """That the arm is better than the leading one at the target."""
+    reason: str
+    """Empty where somebody asked for the run again."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,15 @@ class Directory:
 
     def add(self, attempts: Iterable[Attempt]) -> None:
         records.append(self.attempts_file, [asdict(attempt) for attempt in attempts])
+
+    def ended(self) -> dict[str, Ended]:
+        """Runs that the stopping rule ended, and that nobody asked for since."""
+        rows = records.read(self.path / "ended.jsonl", ENDED_KEY)
+        last = {row["run"]: Ended(**row) for row in rows}
+        return {run: ended for run, ended in last.items() if ended.reason}
+
+    def end(self, ended: Iterable[Ended]) -> None:
+        records.append(self.path / "ended.jsonl", [asdict(one) for one in ended])
 
     # One launcher at a time
 

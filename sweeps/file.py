@@ -9,6 +9,7 @@ parameters:
 zip: [[model.layers, model.heads]]   # these take their first values together, then their second, ...
 where: [model.width <= 32 or rl.recipe == "grpo"]
 seeds: 3                         # or a list; each combination with each of them
+stop: {by: [rl.recipe], target: 8e12, probability: 0.05}   # off unless it stands there: `sweeps.stopping`
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Written:
     """What a run asks of Slurm: the fields of `sweeps.launchers.slurm.Slurm`."""
     ray: Any = None
     """What a run asks of Ray: the fields of `sweeps.launchers.ray.Ray`."""
+    stop: Any = None
+    """When an arm is ended before its time: the fields of `sweeps.stopping.Rule`."""
     program: Any = None
     command: Any = None
     entity: Any = None
@@ -77,6 +80,8 @@ class Sweep:
     seed: int
     engines: Mapping[str, Any]
     """slurm, ray → what a run asks of it, as the file says it."""
+    stop: Any
+    """The stopping rule, as the file says it."""
     notes: tuple[str, ...]
     """What of the file has no effect."""
     text: str
@@ -153,7 +158,7 @@ def parse(data: Any, name: str, overrides: Sequence[str] = ()) -> Sweep:
     plain = {**data, "name": title, "base": asdict(base)}
     return Sweep(
         title, base, written.method, tuple(found), written.zip, tuple(where), seeds, draws, written.seed,
-        {"slurm": written.slurm or {}, "ray": written.ray or {}}, tuple(notes), write_yaml(plain),
+        {"slurm": written.slurm or {}, "ray": written.ray or {}}, written.stop, tuple(notes), write_yaml(plain),
     )  # fmt: skip
 
 

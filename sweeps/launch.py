@@ -8,12 +8,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Literal
 
 from scaling.resolve import config_and_directory
-from sweeps.directory import Attempt, Directory
+from sweeps.directory import Attempt, Directory, Ended
 from sweeps.expand import Planned
 from sweeps.launchers import Hint, Launcher
 from sweeps.state import REFUSED, Standing, hints, standing
@@ -71,6 +71,8 @@ class Launch:
     slots: int
     retries: int
     say: Callable[[str], None]
+    judge: Callable[[], Sequence[Ended]] = tuple
+    """Runs that the stopping rule ends now."""
     pause: float = PAUSE_SECONDS
     attempts: dict[str, Attempt] = field(default_factory=dict)
     ours: set[str] = field(default_factory=set)
@@ -86,7 +88,9 @@ class Launch:
         self.attempts = self.directory.attempts()
         if forgive:
             self.attempts = {name: _forgiven(attempt) for name, attempt in self.attempts.items()}
+            self.directory.end(replace(e, time=time.time(), reason="") for e in self.directory.ended().values())
         by_name = {planned.name: planned for planned in runs}
+        self.given_up = {e.run: ended_by_rule(e) for e in self.directory.ended().values() if e.run in by_name}
         waiting, stands = list(by_name), self._look(by_name)
         stopping = False
         while True:
@@ -99,7 +103,8 @@ class Launch:
             if wish.level == 2 and not stopping:
                 stopping = True
                 self._stop(active)
-            ready = [name for name in waiting if moves[name] == "start"]
+            self._judged(waiting, active)
+            ready = [name for name in waiting if moves[name] == "start" and name not in self.given_up]
             starting = [] if wish.level else ready[: max(self.slots - len(active), 0)]
             if starting:
                 self._start([by_name[name] for name in starting], stands)
@@ -107,7 +112,8 @@ class Launch:
                 break
             time.sleep(self.pause)
             stands |= self._look([*active, *starting])
-        return {name: self.given_up.get(name, stand) for name, (stand, _) in stands.items()}
+        over = {name: stand for name, stand in self.given_up.items() if stands[name][0].state != "done"}
+        return {name: over.get(name, stand) for name, (stand, _) in stands.items()}
 
     def _look(self, names: Sequence[str] | Mapping[str, Any]) -> dict[str, tuple[Standing, Hint]]:
         """How each run stands, and what its engine says."""
@@ -123,15 +129,27 @@ class Launch:
             if name in self.ours:
                 self.say(f"done       {name}")
             return "settled"
-        if name in self.given_up:
-            return "settled"
         if stand.state == "running" or (name in self.attempts and hint in ("queued", "running")):
             return "active"
+        if name in self.given_up:
+            return "settled"
         if stand.state == "waiting" and name in self.attempts:
             return "active"
         if stand.state == "waiting" or self._may_go_on(name, stand):
             return "start"
         return "settled"
+
+    def _judged(self, waiting: Sequence[str], active: Sequence[str]) -> None:
+        """End what the stopping rule ends of what is not yet done."""
+        ended = [e for e in self.judge() if e.run in waiting and e.run not in self.given_up]
+        if not ended:
+            return
+        self.directory.end(ended)
+        self.given_up |= {e.run: ended_by_rule(e) for e in ended}
+        for e in ended:
+            self.say(f"ended      {e.run}: {e.arm}: {e.reason}")
+        names = {e.run for e in ended}
+        cancel([self.attempts[name] for name in active if name in names and name in self.attempts], self.launchers)
 
     def _may_go_on(self, name: str, stand: Standing) -> bool:
         """Whether a run that ended undone is started again; if not, it is given up, with a line that says why."""
@@ -187,7 +205,12 @@ def cancel(attempts: Sequence[Attempt], launchers: Callable[[str], Launcher]) ->
 
 
 def _forgiven(attempt: Attempt) -> Attempt:
-    return Attempt(attempt.run, attempt.engine, attempt.handle, attempt.time, -1, attempt.after)
+    return replace(attempt, failures=-1)
+
+
+def ended_by_rule(ended: Ended) -> Standing:
+    """Where a run stands that the stopping rule ended."""
+    return Standing("ended", "", f"{ended.arm}: {ended.reason}")
 
 
 def tally(stands: Mapping[str, Standing]) -> dict[str, int]:

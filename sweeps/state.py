@@ -15,8 +15,8 @@ from scaling.structure import ConfigError
 from sweeps.directory import Attempt
 from sweeps.launchers import Hint, Launcher
 
-State = Literal["waiting", "running", "done", "preempted", "failed", "dead"]
-STATES: tuple[State, ...] = ("done", "running", "waiting", "preempted", "dead", "failed")
+State = Literal["waiting", "running", "done", "preempted", "failed", "dead", "ended"]
+STATES: tuple[State, ...] = ("done", "running", "waiting", "preempted", "dead", "failed", "ended")
 LAST_STAGE = "report"
 REFUSED = ConfigError.__name__
 """How the reason of a run begins that was given what cannot be used."""
@@ -27,7 +27,7 @@ class Standing:
     """Where a run stands.
 
     waiting: not begun, in a queue or not. preempted: stopped by a signal, resumable. failed: ended with a reason.
-    dead: ended without a word, or before it could say one.
+    dead: ended without a word, or before it could say one. ended: by the stopping rule.
     """
 
     state: State

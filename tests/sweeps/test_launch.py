@@ -9,7 +9,7 @@ import pytest
 
 from scaling.records import Run
 from scaling.structure import ConfigError
-from sweeps.directory import Directory
+from sweeps.directory import Directory, Ended
 from sweeps.expand import expand
 from sweeps.file import parse
 from sweeps.launch import Launch, Wish, tally
@@ -83,9 +83,9 @@ def directory(tmp_path):
     return made
 
 
-def go(directory, engine, *, retries=2, slots=99, wish=None, forgive=False):
+def go(directory, engine, *, retries=2, slots=99, wish=None, forgive=False, judge=tuple):
     said = []
-    launch = Launch(directory, "fake", lambda name: engine, slots, retries, said.append, pause=0)
+    launch = Launch(directory, "fake", lambda name: engine, slots, retries, said.append, judge, pause=0)
     return launch.go(RUNS, wish or Wish(), forgive=forgive), said
 
 
@@ -173,7 +173,7 @@ def test_asked_to_stop_it_starts_no_more_and_stops_the_running_ones_resumably(di
 def test_a_second_launcher_is_refused_until_the_first_is_dead(directory):
     code = f"""
 from pathlib import Path
-from sweeps.directory import Directory
+from sweeps.directory import Directory, Ended
 with Directory(Path({str(directory.path)!r})).locked():
     print("locked", flush=True)
     input()
@@ -187,3 +187,17 @@ with Directory(Path({str(directory.path)!r})).locked():
         other.kill()
     with directory.locked():
         pass
+
+
+def test_what_the_stopping_rule_ends_is_cancelled_said_and_not_started_again_until_asked_for(directory):
+    ended = [Ended(name, 1.0, "arm", 0.01, "no good") for name in NAMES[:2]]
+    rulings = [[], ended]
+    engine = Fake({NAMES[0]: ["hang"] * 99, NAMES[2]: ["hang"] * 5}, width=1)
+    stands, said = go(directory, engine, slots=1, judge=lambda: rulings.pop(0) if rulings else [])
+    assert tally(stands) == {"ended": 2, "done": 1} and len(engine.cancelled) == 1
+    assert engine.started == [NAMES[0], NAMES[2]], "the second had not begun"
+    assert next(line for line in said if line.startswith("ended")).endswith("arm: no good")
+    again = Fake({})
+    assert tally(go(directory, again)[0]) == {"ended": 2, "done": 1} and again.started == []
+    assert tally(go(directory, again, forgive=True)[0]) == {"done": 3}
+    assert tally(go(directory, again)[0]) == {"done": 3}
