@@ -1,16 +1,20 @@
 # make demo   run the main job, setting up first        make test   check and test, setting up first
+#                                                       make slow   the tests of more than ten seconds
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint lock setup ray clean
+.PHONY: demo test slow lint lock setup ray clean
 
 demo: $(READY)
 	$(BIN)/scaling run demo
 
 test: lint
 	$(BIN)/pyright
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
+
+slow: $(READY)
+	$(BIN)/pytest -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import json as jsons
+import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +22,7 @@ from scaling.structure import ConfigError, structure, write_yaml
 from sweeps import costs, wandb_sweep
 from sweeps.directory import Directory
 from sweeps.expand import Planned, expand
-from sweeps.file import Sweep, read
+from sweeps.file import Sweep, field, read
 from sweeps.launch import Launch, Wish, cancel, ended_by_rule, tally
 from sweeps.launchers import Launcher
 from sweeps.launchers.local import Local, cores
@@ -30,6 +32,8 @@ from sweeps.stopping import Judge, arms, rule
 Engine = Literal["local", "slurm", "ray"]
 WATCH_SECONDS = 5.0
 MOST_QUEUED = 10_000
+MOST_COMPARED = 64
+"""Runs of a sweep whose curves are compared at once when it is done; of larger ones the command is printed."""
 SweepDirectory = Annotated[Positional[Path], arg(metavar="DIR", help="A sweep's directory.")]
 Jobs = Annotated[
     int | None,
@@ -197,16 +201,20 @@ def _launch(
     counts, path = tally(stands), directory.path
     settled = counts.get("done", 0) + counts.get("ended", 0) == len(runs)
     code = DONE if settled else PREEMPTED if wish.level else FAILED
-    after = {
-        DONE: f"scaling fit {path}",
-        PREEMPTED: f"scaling sweep retry {path}",
-        FAILED: f"scaling sweep retry {path}",
-    }
+    compare = ["fit", str(path), *(f"--by={name}" for name in _varied(sweep, runs)), "--plot", str(path)]
+    after = f"scaling {shlex.join(compare)}" if code == DONE else f"scaling sweep retry {path}"
     if json:
-        print(jsons.dumps({"sweep": str(path), "states": counts, "next": after[code]}))
-    else:
-        print(f"{_described(stands)}\nnext: {after[code]}")
+        print(jsons.dumps({"sweep": str(path), "states": counts, "next": after}))
+        return code
+    print(f"{_described(stands)}\nnext: {after}", flush=True)
+    if code == DONE and len(runs) <= MOST_COMPARED:
+        subprocess.run([sys.executable, "-m", "scaling", *compare], check=False)
     return code
+
+
+def _varied(sweep: Sweep, runs: Sequence[Planned]) -> list[str]:
+    """Fields that the file varies; none where there is one run of a kind."""
+    return [p.path for p in sweep.parameters if len({field(planned.config, p.path) for planned in runs}) > 1]
 
 
 def _say(json: bool) -> Callable[[str], None]:

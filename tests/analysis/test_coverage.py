@@ -77,6 +77,7 @@ TRUTHS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRUTHS)
 def test_its_intervals_hold_the_truth_as_often_as_they_say(name, monkeypatch):
     """40 sets, 16 and 100 times beyond the samples; under a true 90%, fewer than 31 happens in 1% of cases."""

@@ -134,6 +134,7 @@ def test_the_rate_of_a_straight_surface_is_its_ratio_of_slopes():
     assert found is not None and found.median == pytest.approx(10**1.5, rel=0.15)
 
 
+@pytest.mark.slow
 def test_an_interval_of_the_rate_covers_about_as_often_as_it_says():
     hits = 0
     for seed in range(20):

@@ -33,6 +33,7 @@ def test_full_rows_hold_no_padding():
     assert rows.tokens == 8 * 12 and not any((part == PAD).any() for part in rows.padded())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["gelu", "relu2"])
 def test_a_step_of_ours_and_of_flax_count_the_same_tokens(activation):
     rows = engine.full(8, VOCAB, 5, 12, 4)
@@ -51,6 +52,7 @@ def test_completions_that_never_end_use_their_whole_budget():
     assert engine.our_sampler(CONFIG, VOCAB, prompts(4), 2, (20,), ends=True)() < made
 
 
+@pytest.mark.slow
 def test_the_whole_grid_costs_at_most_a_quarter_more_tokens_than_its_largest_cell():
     """Of the default experiment's budgets: a law of counting, whatever the model."""
     budgets = CONFIG.evaluation.budgets

@@ -62,6 +62,7 @@ def learnt(size: int):
     return grads, means(sums)
 
 
+@pytest.mark.slow
 def test_the_gradient_does_not_depend_on_the_split():
     whole, parts = learnt(ROWS), learnt(3)
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(whole[0])) > 0.1

@@ -265,6 +265,7 @@ def test_completions_do_not_depend_on_how_many_are_decoded_at_once(chunk):
         assert np.allclose(a.logp_BxT, b.logp_BxT, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_that_are_over_leave_the_batch_and_change_nothing(monkeypatch):
     keys, sizes = row_keys(0, 1, 0, np.arange(64)), []
     options = dict(group=4, budgets=(0, 3, BUDGETS[-1]), temperature=0.8)

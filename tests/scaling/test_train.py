@@ -255,6 +255,7 @@ def compilations(run: Callable[[], Any]) -> int:
     return found[0]
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_twice(tmp_path, monkeypatch):
     """Budgets and lengths of several kinds: as many programs as shapes, and none at all the second time."""
     config = small("rl.budgets=[40, 8, 5]", "rl.flops=4e8")
