@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json as jsons
 import shlex
 import subprocess
@@ -12,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from tyro.conf import Positional, arg
 
@@ -26,9 +25,12 @@ from sweeps.file import Sweep, field, read
 from sweeps.launch import Launch, Wish, cancel, ended_by_rule, tally
 from sweeps.launchers import Launcher
 from sweeps.launchers.local import Local, cores
+from sweeps.launchers.ray import Ray, RayLauncher
+from sweeps.launchers.slurm import Slurm, SlurmLauncher
 from sweeps.state import STATES, Standing, hints, standing
 from sweeps.stopping import Judge, arms, rule
 
+T = TypeVar("T")
 Engine = Literal["local", "slurm", "ray"]
 WATCH_SECONDS = 5.0
 MOST_QUEUED = 10_000
@@ -92,7 +94,7 @@ def status(
     directory = Directory(dir)
     sweep = directory.sweep()
     names = [planned.name for planned in expand(sweep)]
-    launchers = _launchers(sweep, 1)
+    launchers = _launchers(sweep)
     while True:
         stands = _stands(directory, names, launchers)
         if json:
@@ -110,7 +112,7 @@ def status(
 def stop(dir: SweepDirectory, *, json: Json = False) -> int:
     """Stop a sweep: no more runs are started, and running ones save and stop. The same command goes on."""
     directory = Directory(dir)
-    launchers, attempts = _launchers(directory.sweep(), 1), directory.attempts()
+    launchers, attempts = _launchers(directory.sweep()), directory.attempts()
     directory.stop_file.touch()
     said = hints(list(attempts.values()), launchers)
     alive = [attempt for name, attempt in attempts.items() if said[name] in ("queued", "running")]
@@ -162,21 +164,26 @@ def words(args: Sequence[str]) -> list[str]:
     return list(args) if named or not args else ["run", *args]
 
 
-def _launchers(sweep: Sweep, jobs: int) -> Callable[[str], Launcher]:
+def _launchers(sweep: Sweep, at_once: int | None = None) -> Callable[[str], Launcher]:
     """Each engine, opened when it is first asked for. Raises ConfigError for what a run cannot ask of it."""
 
     @functools.cache
     def opened(engine: str) -> Launcher:
         if engine == "local":
-            return Local(jobs)
-        module, name = importlib.import_module(f"sweeps.launchers.{engine}"), engine.capitalize()
-        try:
-            asked = structure(sweep.engines[engine], getattr(module, name))
-        except ConfigError as error:
-            raise ConfigError([f"{engine}.{line}" for line in error.lines]) from None
-        return getattr(module, f"{name}Launcher")(asked)
+            return Local(at_once or 1)
+        if engine == "slurm":
+            return SlurmLauncher(_asked(sweep, engine, Slurm), at_once)
+        return RayLauncher(_asked(sweep, engine, Ray))
 
     return opened
+
+
+def _asked(sweep: Sweep, engine: str, kind: type[T]) -> T:
+    """What a run asks of an engine, by the file."""
+    try:
+        return structure(sweep.engines[engine], kind)
+    except ConfigError as error:
+        raise ConfigError([f"{engine}.{line}" for line in error.lines]) from None
 
 
 def _launch(
@@ -190,13 +197,14 @@ def _launch(
     *,
     forgive: bool,
 ) -> int:
-    wide = max(planned.config.mesh.cpu_devices for planned in runs)
-    slots = jobs or (max(len(cores()) // wide, 1) if engine == "local" else MOST_QUEUED)
+    if engine == "local" and jobs is None:
+        jobs = max(len(cores()) // max(planned.config.mesh.cpu_devices for planned in runs), 1)
+    slots = jobs if jobs and engine != "slurm" else MOST_QUEUED  # Slurm's arrays have a cap of their own
     with directory.locked(), Wish() as wish:
         directory.create(sweep)
         say = _say(json)
         judge = Judge(rule(sweep.stop), directory, runs, say).ended if sweep.stop else tuple
-        launch = Launch(directory, engine, _launchers(sweep, slots), slots, retries, say, judge)
+        launch = Launch(directory, engine, _launchers(sweep, jobs), slots, retries, say, judge)
         stands = launch.go(runs, wish, forgive=forgive)
     counts, path = tally(stands), directory.path
     settled = counts.get("done", 0) + counts.get("ended", 0) == len(runs)
@@ -213,8 +221,9 @@ def _launch(
 
 
 def _varied(sweep: Sweep, runs: Sequence[Planned]) -> list[str]:
-    """Fields that the file varies; none where there is one run of a kind."""
-    return [p.path for p in sweep.parameters if len({field(planned.config, p.path) for planned in runs}) > 1]
+    """Fields that tell the arms apart; those that follow from others (`${…}`) add nothing."""
+    chosen = [p.path for p in sweep.parameters if not p.fixed]
+    return [path for path in chosen if len({str(field(planned.config, path)) for planned in runs}) > 1]
 
 
 def _say(json: bool) -> Callable[[str], None]:
