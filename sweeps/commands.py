@@ -22,13 +22,13 @@ from sweeps import costs, wandb_sweep
 from sweeps.directory import Directory
 from sweeps.expand import Planned, expand
 from sweeps.file import Sweep, field, read
+from sweeps.judge import Judge, arms, rule
 from sweeps.launch import Launch, Wish, cancel, ended_by_rule, tally
 from sweeps.launchers import Launcher
 from sweeps.launchers.local import Local, cores
 from sweeps.launchers.ray import Ray, RayLauncher
 from sweeps.launchers.slurm import Slurm, SlurmLauncher
 from sweeps.state import STATES, Standing, hints, standing
-from sweeps.stopping import Judge, arms, rule
 
 T = TypeVar("T")
 Engine = Literal["local", "slurm", "ray"]

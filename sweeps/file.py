@@ -9,7 +9,7 @@ parameters:
 zip: [[model.layers, model.heads]]   # these take their first values together, then their second, ...
 where: [model.width <= 32 or rl.recipe == "grpo"]
 seeds: 3                         # or a list; each combination with each of them
-stop: {by: [rl.recipe], target: 8e12, probability: 0.05}   # off unless it stands there: `sweeps.stopping`
+stop: {by: [rl.recipe], target: 8e12, probability: 0.05}   # off unless it stands there: `sweeps.judge`
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Written:
     ray: Any = None
     """What a run asks of Ray: the fields of `sweeps.launchers.ray.Ray`."""
     stop: Any = None
-    """When an arm is ended before its time: the fields of `sweeps.stopping.Rule`."""
+    """When an arm is ended before its time: the fields of `sweeps.judge.Rule`."""
     program: Any = None
     command: Any = None
     entity: Any = None

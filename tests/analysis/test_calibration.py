@@ -21,6 +21,7 @@ def scores(source: str, scale: float, count: int = 400, seed: int = 0, weight: f
     return [Score(source, f"{source} {i}", folds, row, weight) for i, row in enumerate(ratio)]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(scale=st.floats(0.3, 5.0), seed=st.integers(0, 99))
 def test_the_factor_gives_the_stated_coverage_on_other_curves(scale, seed):

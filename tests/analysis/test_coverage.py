@@ -21,6 +21,7 @@ tables = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(tables)
 @settings(max_examples=4, deadline=None)
 def test_it_rises_with_k_from_zero_to_its_limit(table):

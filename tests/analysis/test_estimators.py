@@ -29,6 +29,7 @@ problems = st.tuples(
 )
 
 
+@pytest.mark.slow
 @given(problems)
 @settings(max_examples=60, deadline=None)
 def test_majority_equals_the_mean_over_every_subset(problem):

@@ -49,6 +49,7 @@ def curve(request) -> Curve:
     return request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_best_start_reaches_the_optimum_that_scipy_finds(curve, seed):
     args = problems(curve, observed(seed)[None])
@@ -94,6 +95,7 @@ def test_problems_do_not_see_one_another(curve):
     same(search(curve, *(a[order] for a in many)), chosen(together, order))
 
 
+@pytest.mark.slow
 def test_the_size_of_a_batch_does_not_matter(curve, monkeypatch):
     many = problems(curve, np.stack([observed(seed) for seed in range(5)]))
     whole = search(curve, *many)

@@ -38,6 +38,7 @@ problems = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(problems)
 @settings(max_examples=5, deadline=None)
 def test_it_stays_between_zero_and_coverage(table):

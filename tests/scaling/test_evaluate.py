@@ -77,6 +77,7 @@ def test_the_cap_on_tokens_spares_the_least_number_of_samples(budget, samples, t
         assert (k in drawn) == (budget * k <= tokens)
 
 
+@pytest.mark.slow
 def test_the_grid_of_one_pass_is_what_each_budget_gives_alone(toys):
     """At temperature 0, where the random numbers, which differ by budget, decide nothing."""
     _, params = toy.model(seed=1, sharpness=3.0)
@@ -147,6 +148,7 @@ def test_the_size_of_a_chunk_changes_nothing(toys):
     assert by_cell(toys(chunk=1).rows(params, 0, 12)) == by_cell(toys().rows(params, 0, 12))
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_which_problems_are_evaluated_with_them(toys):
     _, params = toy.model(seed=1, sharpness=3.0)
     whole = by_cell(toys().rows(params, 0, 12))

@@ -254,6 +254,7 @@ def test_a_batch_is_padded_to_a_half_of_a_half_of_the_chunk(rows, power):
         assert rows <= size < 2 * rows and chunk % size == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [2, 6, 16, 1000])
 def test_completions_do_not_depend_on_how_many_are_decoded_at_once(chunk):
     """One prompt, three, eight or all at once, at a temperature, under several budgets."""

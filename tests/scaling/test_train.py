@@ -173,6 +173,7 @@ def test_a_reference_that_is_lost_is_said(with_kl, tmp_path):
         go(run.path, small("rl.kl=0.3"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_takes_a_step_without_a_warm_start(recipe, tmp_path):
     config = small("warm_start.stages=[]", f"rl.recipe={recipe}", "rl.flops=1", "rl.warmup_steps=0")

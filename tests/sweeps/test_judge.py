@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from scaling.structure import ConfigError
-from sweeps import stopping
+from sweeps import judge
 from sweeps.directory import Directory
 from sweeps.expand import expand
 from sweeps.file import parse
-from sweeps.stopping import Judge, Rule, arms, rule
+from sweeps.judge import Judge, Rule, arms, rule
 
 SWEEP = parse({"base": "tiny", "parameters": {"rl.recipe": {"values": ["rloo", "grpo"]}}, "seeds": 2}, "test")
 RUNS = expand(SWEEP)
@@ -41,20 +41,20 @@ def test_a_rule_that_cannot_be_meant_is_a_line_for_each_field():
 def judged(monkeypatch, tmp_path, code):
     """(what is ended, what is said) after an evaluation, the question answered by some Python."""
     directory, said = Directory(tmp_path), []
-    judge = Judge(RULE, directory, RUNS, said.append, pause=0)
+    asking = Judge(RULE, directory, RUNS, said.append, pause=0)
     monkeypatch.setattr(
-        stopping.subprocess,
+        judge.subprocess,
         "Popen",
         lambda words, real=subprocess.Popen, **options: real([sys.executable, "-c", code, *words[3:]], **options),
     )
-    assert judge.ended() == [], "nothing has been evaluated"
+    assert asking.ended() == [], "nothing has been evaluated"
     file = directory.run(RUNS[0].name) / "evals" / "00000001.jsonl"
     file.parent.mkdir(parents=True)
     file.touch()
-    assert judge.ended() == [], "it is asked"
-    judge._child.wait()
-    found = judge.ended()
-    assert judge.ended() == [] and judge._child is None, "nothing new is there to ask about"
+    assert asking.ended() == [], "it is asked"
+    asking._child.wait()
+    found = asking.ended()
+    assert asking.ended() == [] and asking._child is None, "nothing new is there to ask about"
     return found, said
 
 
