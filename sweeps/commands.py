@@ -33,6 +33,8 @@ from sweeps.state import STATES, Standing, hints, standing
 T = TypeVar("T")
 Engine = Literal["local", "slurm", "ray"]
 WATCH_SECONDS = 5.0
+CLEAR = "\x1b[H\x1b[2J"
+"""A terminal's screen, so that the table stays where it is."""
 MOST_QUEUED = 10_000
 MOST_COMPARED = 64
 """Runs of a sweep whose curves are compared at once when it is done; of larger ones the command is printed."""
@@ -103,7 +105,8 @@ def status(
                 flush=True,
             )
         else:
-            print(_described(stands), flush=True)
+            clear = CLEAR if watch and sys.stdout.isatty() else ""
+            print(clear + _described(stands), flush=True)
         if not watch or tally(stands) == {"done": len(stands)}:
             return DONE
         time.sleep(WATCH_SECONDS)
