@@ -7,7 +7,6 @@ resumable by the same command.
 
 from __future__ import annotations
 
-import json as jsons
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,12 +17,12 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from scaling import hosts
+from scaling.closing import BAD_INPUT, DONE, FAILED, PREEMPTED, finish, print_json, print_plan, reported
 from scaling.hosts import ALONE, Cluster
 
 if TYPE_CHECKING:
     from scaling.config import Config
 
-DONE, FAILED, BAD_INPUT, PREEMPTED = 0, 1, 2, 75
 OURS = ("scaling", "analysis", "sweeps")
 ABOUT = "How far are reasoning models from saturating? Train, evaluate, fit, report."
 
@@ -91,7 +90,7 @@ def run(
     if dry_run:
         from scaling.plan import plan as planned
 
-        return _print_plan(planned(resolve.config_and_directory(config, dir, overrides)[0]), json)
+        return print_plan(planned(resolve.config_and_directory(config, dir, overrides)[0]), json)
     with Stop() as stop:
         with stages.together(cluster):
             settings, path = hosts.first(lambda: resolve.config_and_directory(config, dir, overrides))
@@ -100,8 +99,8 @@ def run(
                 if state == "done":
                     state = stages.evaluate(path, settings, stop, names=None, quiet=json)
         if state == "done" and hosts.is_first():
-            return _reported(path, stages.report(path), json)
-    return _finish(path, state, json)
+            return reported(path, stages.report(path), json)
+    return finish(path, state, json)
 
 
 def train(
@@ -123,7 +122,7 @@ def train(
         settings, path = hosts.first(lambda: resolve.config_and_directory(config, dir, overrides))
         with stages.alone(path):
             state = stages.train(path, settings, stop, evaluating=False, quiet=json)
-    return _finish(path, state, json, next=f"scaling evaluate {path}")
+    return finish(path, state, json, next=f"scaling evaluate {path}")
 
 
 def evaluate(
@@ -148,7 +147,7 @@ def evaluate(
         settings = hosts.first(opened)
         with stages.alone(dir):
             state = stages.evaluate(dir, settings, stop, names=checkpoints or None, quiet=json)
-    return _finish(dir, state, json, next=f"scaling fit {dir}; scaling report {dir}")
+    return finish(dir, state, json, next=f"scaling fit {dir}; scaling report {dir}")
 
 
 def fit(
@@ -188,7 +187,7 @@ def fit(
     else:
         facts, text = answers.answer(paths, x, y, answers.Wanted(predict, at, plot)), answers.text
     if json:
-        _print_json(facts)
+        print_json(facts)
         return DONE
     print("\n".join(facts["notes"]), end="\n" * bool(facts["notes"]), file=sys.stderr)
     print(text(facts))
@@ -223,7 +222,7 @@ def backtest(
     if out is not None:
         found.scores.write_csv(out)
     if json:
-        _print_json({"cells": found.table.to_dicts(), "overall": found.overall.to_dicts()})
+        print_json({"cells": found.table.to_dicts(), "overall": found.overall.to_dicts()})
     else:
         print(backtests.text(found))
     return DONE
@@ -234,7 +233,7 @@ def report(dir: RunDirectory, *, json: Json = False) -> int:
     from scaling import resolve, stages
 
     resolve.open_run(dir)
-    return _reported(dir, stages.report(dir), json)
+    return reported(dir, stages.report(dir), json)
 
 
 def plan(
@@ -257,7 +256,7 @@ def plan(
     from scaling.resolve import load_config
 
     machine = Machine(devices, accelerator, utilisation, calibrate, price)
-    return _print_plan(plan_for(load_config(config or "demo", overrides), machine), json)
+    return print_plan(plan_for(load_config(config or "demo", overrides), machine), json)
 
 
 def check(dir: RunDirectory, *, json: Json = False) -> int:
@@ -272,7 +271,7 @@ def check(dir: RunDirectory, *, json: Json = False) -> int:
     grid = settings.evaluation
     found = [*check_records(dir, grid.problems, grid.budgets), *checkpoints.verify(dir)]
     if json:
-        _print_json({"run": str(run.path), "findings": found})
+        print_json({"run": str(run.path), "findings": found})
     else:
         print("\n".join(found) or f"{dir}: nothing wrong found")
     return FAILED if found else DONE
@@ -300,7 +299,7 @@ def export(
     else:
         table.write_parquet(out)
     if json:
-        _print_json({"file": str(out), "rows": table.height})
+        print_json({"file": str(out), "rows": table.height})
     else:
         print(f"{out}: {table.height} points")
     return DONE
@@ -322,12 +321,12 @@ def config(
 
     settings = load_config(config or "demo", overrides)
     if fields and json:
-        _print_json({doc.path: asdict(doc) for doc in field_docs(configs.Config)})
+        print_json({doc.path: asdict(doc) for doc in field_docs(configs.Config)})
     elif fields:
         for doc in field_docs(configs.Config):
             print(f"{doc.path}: {doc.type} = {doc.default!r}\n    {doc.doc}")
     elif json:
-        _print_json(asdict(settings))
+        print_json(asdict(settings))
     else:
         print(f"# hash: {configs.config_hash(settings)}\n{configs.dump(settings)}", end="")
     return DONE
@@ -371,41 +370,3 @@ def _is_field(name: str) -> bool:
     from scaling.config import Config
 
     return name in (f.name for f in fields(Config))
-
-
-# What is printed last --------------------------------------------------------------------------------------
-
-
-def _reported(path: Path, facts: dict[str, Any], json: bool) -> int:
-    return _finish(path, "done", json, **facts, next=f"scaling export {path} -o {path.name}.csv")
-
-
-def _finish(path: Path, state: str, json: bool, **facts: Any) -> int:
-    """Prints what came of a command and what to do next (the first host); returns the exit code of its state."""
-    code = PREEMPTED if state == "preempted" else DONE
-    if not hosts.is_first():
-        return code
-    if state == "preempted":
-        facts = {"next": f"scaling run --dir {path}"}
-    if json:
-        _print_json({"run": str(path), "state": state, **facts})
-    else:
-        if "verdict" in facts:
-            print(f"\n{facts['verdict']}\n")
-        print("\n".join([f"{path}: {state}", *(f"  {file}" for file in facts.get("files", ()))]))
-        print(f"next: {facts['next']}")
-    return code
-
-
-def _print_plan(facts: dict[str, Any], json: bool) -> int:
-    from scaling.plan import describe
-
-    if json:
-        _print_json(facts)
-    else:
-        print(describe(facts))
-    return DONE
-
-
-def _print_json(value: Any) -> None:
-    print(jsons.dumps(value, default=str))

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from tyro.conf import Positional, arg
 
-from scaling.cli import DONE, FAILED, PREEMPTED, Json, Overrides
+from scaling.cli import Json, Overrides
+from scaling.closing import DONE, FAILED, PREEMPTED
 from scaling.records import replace
 from scaling.structure import ConfigError, structure, write_yaml
 from sweeps import costs, wandb_sweep

@@ -1,0 +1,49 @@
+"""What a command prints last, and the exit code that it ends with."""
+
+from __future__ import annotations
+
+import json as jsons
+from pathlib import Path
+from typing import Any
+
+from scaling import hosts
+
+DONE, FAILED, BAD_INPUT, PREEMPTED = 0, 1, 2, 75
+
+
+def reported(path: Path, facts: dict[str, Any], json: bool) -> int:
+    """Prints what a report found and where it is; returns the exit code."""
+    return finish(path, "done", json, **facts, next=f"scaling export {path} -o {path.name}.csv")
+
+
+def finish(path: Path, state: str, json: bool, **facts: Any) -> int:
+    """Prints what came of a command and what to do next (the first host); returns the exit code of its state."""
+    code = PREEMPTED if state == "preempted" else DONE
+    if not hosts.is_first():
+        return code
+    if state == "preempted":
+        facts = {"next": f"scaling run --dir {path}"}
+    if json:
+        print_json({"run": str(path), "state": state, **facts})
+    else:
+        if "verdict" in facts:
+            print(f"\n{facts['verdict']}\n")
+        print("\n".join([f"{path}: {state}", *(f"  {file}" for file in facts.get("files", ()))]))
+        print(f"next: {facts['next']}")
+    return code
+
+
+def print_plan(facts: dict[str, Any], json: bool) -> int:
+    """Prints a plan; returns the exit code."""
+    from scaling.plan import describe
+
+    if json:
+        print_json(facts)
+    else:
+        print(describe(facts))
+    return DONE
+
+
+def print_json(value: Any) -> None:
+    """Prints one JSON object, what JSON has no word for as text."""
+    print(jsons.dumps(value, default=str))
