@@ -17,8 +17,6 @@ from analysis.load import EXPORT_COLUMNS
 from scaling import config as configs
 from scaling.records import Run
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parent.parent
 TINY = configs.load("tiny")
 DEADLINE = 600
