@@ -40,7 +40,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(COMPILE) pyproject.toml --extra dev -o requirements.lock
+	$(COMPILE) pyproject.toml --extra dev --extra dashboard -o requirements.lock
 	sed -n 's/^ray = \["\(.*\)"\]$$/\1/p' pyproject.toml | \
 		$(COMPILE) - -c requirements.lock --no-annotate -o requirements-ray.lock
 
