@@ -64,7 +64,8 @@ class Outcome:
     stopped_correct: int = 0
     lines: int = 0
     slips: int = 0
-    text: str = ""
+    shown: dict[str, Any] | None = None
+    """The first sample, for the first problems: prompt, text, answer, correct, stopped."""
 
     def add(self, verdict: Verdict, length: int, decode_flops: int, forced: bool) -> None:
         self.correct += verdict.correct
@@ -96,7 +97,7 @@ class Outcome:
             "slips": self.slips,
             "seconds": seconds["evaluate"],
             "compile_seconds": seconds["compile"],
-            **({"text": self.text} if self.text else {}),
+            **({"shown": self.shown} if self.shown else {}),
         }
 
 
@@ -153,8 +154,14 @@ class Evaluator:
         for i, verdict in enumerate(verify(self.task, part, tokens_BxT)):
             problem = part[i // group]
             outcome = outcomes[problem.index, budget]
-            if problem.index < TEXTS and not outcome.text:
-                outcome.text = text(self.task, [t for t in tokens_BxT[i].tolist() if t != PAD])
+            if problem.index < TEXTS and outcome.shown is None:
+                outcome.shown = {
+                    "prompt": text(self.task, problem.prompt),
+                    "text": text(self.task, [t for t in tokens_BxT[i].tolist() if t != PAD]),
+                    "answer": verdict.answer,
+                    "correct": verdict.correct,
+                    "stopped": not forced[i],
+                }
             cost = flops.decode(config.model, vocab, len(problem.prompt), lengths[i])
             outcome.add(verdict, lengths[i], cost, forced[i])
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from scaling.check import STALE_SECONDS
-from scaling.processes import started
+from scaling.check import state
 from scaling.records import Row, Run
 from scaling.structure import ConfigError
 from sweeps.directory import Attempt
@@ -17,7 +15,6 @@ from sweeps.launchers import Hint, Launcher
 
 State = Literal["waiting", "running", "done", "preempted", "failed", "dead", "ended"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "preempted", "dead", "failed", "ended")
-LAST_STAGE = "report"
 REFUSED = ConfigError.__name__
 """How the reason of a run begins that was given what cannot be used."""
 
@@ -41,17 +38,13 @@ def standing(path: Path, now: float, attempt: Attempt | None = None, hint: Hint 
     """Where the run in a directory stands. A status older than the last attempt is a former attempt's; until that
     attempt writes its own, the hint tells one that is still to begin from one that is lost."""
     status = _status(Run(path))
-    if status is not None and _finished(status):
-        return Standing("done", LAST_STAGE, "", status["heartbeat"])
-    if attempt is not None and (status is None or status["heartbeat"] < attempt.time):
-        return Standing("dead", "", "ended before it began") if hint == "gone" else Standing("waiting")
-    if status is None:
-        return Standing("waiting")
-    stage, reason, heartbeat = status["stage"], status["reason"], status["heartbeat"]
-    if status["state"] in ("failed", "preempted"):
-        return Standing(status["state"], stage, reason, heartbeat)
-    dead = _dead(status, now)
-    return Standing("dead" if dead else "running", stage, dead, heartbeat)
+    if status is not None:
+        said, why = state(status, now)
+        if attempt is None or attempt.time <= status["heartbeat"] or said == "done":
+            return Standing(said, status["stage"], why, status["heartbeat"])
+    if attempt is not None and hint == "gone":
+        return Standing("dead", "", "ended before it began")
+    return Standing("waiting")
 
 
 def _status(run: Run) -> Row | None:
@@ -60,18 +53,6 @@ def _status(run: Run) -> Row | None:
         return run.read_status()
     except FileNotFoundError:
         return None
-
-
-def _finished(status: Row) -> bool:
-    return status["state"] == "done" and status["stage"] == LAST_STAGE
-
-
-def _dead(status: Row, now: float) -> str:
-    """Why a process that says it is at work is not; empty where it may be."""
-    if status["host"] == socket.gethostname() and started(status["pid"]) is None:
-        return f"process {status['pid']} is gone"
-    age = now - status["heartbeat"]
-    return f"silent for {age:.0f} s" if age > STALE_SECONDS else ""
 
 
 def hints(attempts: Sequence[Attempt], launchers: Callable[[str], Launcher]) -> Mapping[str, Hint]:

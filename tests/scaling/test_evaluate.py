@@ -23,7 +23,7 @@ from scaling.evaluate import Evaluator, headline, tiers
 from scaling.learner import initial_state
 from scaling.records import RecordError, Run
 from scaling.sampling import decode
-from scaling.tasks import PAD
+from scaling.tasks import PAD, text
 from scaling.tracking import Terminal
 
 GRID = EvaluationConfig(problems=12, budgets=(0, 3, 9), samples=(1, 2, 4, 8), tokens=20, chunk=24)
@@ -137,7 +137,16 @@ def test_counts_tokens_and_flops_are_those_of_the_completions(toys):
         assert row["decode_flops"] + n * row["prefill_flops"] == sum(alone)
         assert row["prefill_flops"] == flops.prefill(toy.MODEL, len(toy.VOCAB), len(problem.prompt))
         assert row["difficulty"] == problem.difficulty
-        assert ("text" in row) == (row["problem"] < evaluation.TEXTS)
+        assert ("shown" in row) == (row["problem"] < evaluation.TEXTS)
+        if "shown" in row:
+            (tokens, forced), verdict = found[0], verdicts[0]
+            assert row["shown"] == {
+                "prompt": text(toy.TASK, problem.prompt),
+                "text": text(toy.TASK, tokens),
+                "answer": verdict.answer,
+                "correct": verdict.correct,
+                "stopped": not forced,
+            }
     shares = {b: np.mean([row["correct"] / row["samples"] for row in rows if row["budget"] == b]) for b in (0, 3)}
     assert all(0.1 < share < 0.9 for share in shares.values())  # both outcomes are counted here
     assert any(row["malformed"] for row in rows) and any(row["slips"] for row in rows)
