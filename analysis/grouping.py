@@ -52,7 +52,7 @@ def arms(
 
 def run_arms(runs: Sequence[Path], by: Sequence[str]) -> tuple[dict[str, list[Path]], list[str]]:
     """Runs by the name of their arm, and notes. Raises TableError as `arms` does."""
-    configs = {run: _flat(config(run)) for run in runs}
+    configs = {run: flat(config(run)) for run in runs}
     varying = _varying(list(configs.values()))
     known = {name for fields in configs.values() for name in fields}
     wrong = [f"--by {name}: unknown field{_hint(name, known)}" for name in by if name not in known]
@@ -138,11 +138,11 @@ def _of_tables(
     return pl.concat(frames), notes
 
 
-def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Fields by dotted path; a list is one value."""
     out: dict[str, Any] = {}
     for name, value in values.items():
-        out |= _flat(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value}
+        out |= flat(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value}
     return out
 
 

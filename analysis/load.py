@@ -22,6 +22,8 @@ from analysis.wandb_source import is_wandb, read_wandb
 from scaling.records import RecordError, Run
 
 log = logging.getLogger(__name__)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The one in C, where there is one, is ten times faster: what matters to two hundred runs."""
 
 EXPORT_COLUMNS = (
     "run", "seed", "checkpoint", "step", "phase", "train_flops", "rl_flops", "budget", "samples", "estimator",
@@ -76,7 +78,7 @@ def _is_run(path: Path) -> bool:
 
 def config(run_dir: str | Path) -> dict[str, Any]:
     """The run's config as plain nested data."""
-    return yaml.safe_load(Run.open(run_dir).config_text())
+    return yaml.load(Run.open(run_dir).config_text(), LOADER)
 
 
 def setting(values: dict[str, Any], path: str) -> Any:
