@@ -14,12 +14,9 @@ from analysis.alignment import Arm, common_range
 from analysis.arms import Comparison
 from analysis.arms_words import verdict
 from analysis.curve_plot import band_table, bands, round_step
-from analysis.drawing import Chart, Y, log_axis, powers, styled
+from analysis.drawing import COLOURS, SHAPES, Chart, Y, log_axis, powers, styled
 from analysis.pairs import PAST
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, yellow left out: it cannot be read on white. More arms begin again, with another shape."""
-SHAPES = ("circle", "square", "triangle-up", "diamond")
 WIDTH, HEIGHT, LOWER = 620, 360, 130
 """Pixels."""
 TICKS = 7

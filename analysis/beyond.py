@@ -74,13 +74,13 @@ def _estimate(row: Floats) -> dict[str, float]:
     return {"median": float(row[2]), "lo90": float(row[0]), "hi90": float(row[-1])}
 
 
-def train_test(study: Study) -> TrainTest | str:
-    """The fitted surface of a run's RL checkpoints; or why there is none.
+def train_test(estimates: pl.DataFrame) -> TrainTest | str:
+    """The fitted surface of a run's RL checkpoints, of its `estimates`; or why there is none.
 
     The train axis is all of training: the state before RL has no RL compute, and a logarithm no place for it.
     """
     try:
-        points = Points.from_estimates(study.estimates.filter(estimator="mean", phase="rl"))
+        points = Points.from_estimates(estimates.filter(estimator="mean", phase="rl"))
         fitted = surface(points)
     except FitError as error:
         return f"No surface of train × test compute was fitted: {error}."

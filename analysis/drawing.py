@@ -6,7 +6,9 @@ Colours are Okabe and Ito's, distinct for every kind of colour vision.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,35 @@ import vl_convert
 from scaling.records import replace
 
 BLUE, GREEN, VERMILION, GREY = "#0072B2", "#009E73", "#D55E00", "#666666"
+COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, yellow left out: it cannot be read on white. More lines begin again, with another shape."""
+SHAPES = ("circle", "square", "triangle-up", "diamond")
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of what is not data, and of data, on one background."""
+
+    background: str
+    ink: str
+    muted: str
+    """Of second lines and remarks."""
+    rule: str
+    """Of axes."""
+    grid: str
+    colours: tuple[str, ...]
+
+
+PAPER = Theme("white", "#000000", "#444444", "#888888", "#e6e6e6", COLOURS)
+THEMES = {
+    "light": Theme("transparent", "#1a1a1a", "#555555", "#888888", "#e6e6e6", COLOURS),
+    "dark": Theme(
+        "transparent", "#e8e8e8", "#a8a8a8", "#777777", "#333333",
+        ("#56B4E9", "#E69F00", "#1DB78A", "#CC79A7", "#F0E442", "#3A8FD0", "#FFFFFF"),
+    ),
+}  # fmt: skip
+"""On a page with a background of its own. Dark: blue and vermilion give way to their lighter neighbours."""
+
 Chart = alt.TopLevelMixin
 Y = Callable[[str], alt.Y]
 """The vertical axis of a panel, for whichever field is drawn on it."""
@@ -49,17 +80,25 @@ def log_axis(title: str, low: float, high: float, first: float) -> alt.X:
     )
 
 
-def powers(x: alt.X, first: float, high: float, height: float) -> list[alt.Chart]:
-    """Labels of the powers of ten below the axis, the exponent raised; where few are in range, multiples too.
-
-    Numbers that people read as they are (1, 300, 20,000) are written so.
-    """
+def places_of_ten(first: float, high: float) -> list[tuple[float, int, int]]:
+    """Where an axis of log10 values is labelled, as (place, k, e) of k·10^e: powers of ten, where few are in range
+    multiples too."""
     exponents = range(math.floor(first), math.ceil(high) + 1)
+    shown: list[tuple[float, int, int]] = []
     for multiples in ((1,), (1, 3), (1, 2, 5)):
         places = [(e + math.log10(k), k, e) for e in exponents for k in multiples]
         shown = [place for place in places if first - 0.01 <= place[0] <= high + 1e-9]
         if len(shown) >= FEW_POWERS:
             break
+    return shown
+
+
+def powers(x: alt.X, first: float, high: float, height: float) -> list[alt.Chart]:
+    """Labels of `places_of_ten` below the axis, the exponent raised.
+
+    Numbers that people read as they are (1, 300, 20,000) are written so.
+    """
+    shown = places_of_ten(first, high)
     plain = all(PLAIN[0] <= e <= PLAIN[1] for _, _, e in shown)
     rows = [
         (at, f"{k * 10**e:,}", "") if plain else (at, "10" if k == 1 else f"{k}·10", str(e)) for at, k, e in shown
@@ -80,16 +119,35 @@ def zero_label(x: alt.X, at: float, height: float) -> list[alt.Chart]:
     return [base.encode(x=x, y=alt.value(height + 17), text=alt.value("0"))]
 
 
-def styled(chart: Any) -> Chart:
-    return (
-        chart.configure(font="Helvetica, Arial, sans-serif", background="white", padding=14)
-        .configure_axis(labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#e6e6e6",
-                        domainColor="#888888", tickColor="#888888", titlePadding=10)
-        .configure_title(fontSize=15, subtitleFontSize=13, anchor="start", subtitleColor="#444444", offset=12)
-        .configure_legend(labelFontSize=12, titleFontSize=12, labelLimit=320, orient="bottom",
-                          titleFontWeight="normal", symbolSize=80)
-        .configure_view(stroke=None)
+def styled(chart: Any, theme: Theme = PAPER) -> Chart:
+    ink = {"labelColor": theme.ink, "titleColor": theme.ink}
+    return chart.configure(  # in one call: each copies the whole chart
+        font="Helvetica, Arial, sans-serif",
+        background=theme.background,
+        padding=14,
+        axis={
+            "labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal", "titlePadding": 10,
+            "gridColor": theme.grid, "domainColor": theme.rule, "tickColor": theme.rule, **ink,
+        },
+        title={
+            "fontSize": 15, "subtitleFontSize": 13, "anchor": "start", "offset": 12, "color": theme.ink,
+            "subtitleColor": theme.muted,
+        },
+        legend={
+            "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 320,
+            "symbolSize": 80, "orient": "bottom", **ink,
+        },
+        text={"color": theme.ink},
+        view={"stroke": None},
     )  # fmt: skip
+
+
+def notice(words: str, theme: Theme = PAPER, width: int = 520) -> Chart:
+    """In place of a chart: why there is none."""
+    text = textwrap.wrap(words, width // 7)
+    mark = alt.Chart(pl.DataFrame({"x": [0]})).mark_text(align="left", baseline="top", fontSize=13, text=text)
+    placed = mark.encode(x=alt.value(0), y=alt.value(0))
+    return styled(placed.properties(width=width, height=18 * len(text)), theme)
 
 
 def save(chart: Chart, path: str | Path) -> Path:

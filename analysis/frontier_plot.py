@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from analysis.drawing import Chart, styled
+from analysis.drawing import PAPER, Chart, Theme, styled
 from analysis.frontier import Exchange, exchange_rate
 from analysis.surface import REACH, Points, Surface
 from analysis.words import flops
@@ -20,10 +20,10 @@ STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 MAX_LINES = 10
 """Lines of equal accuracy at most: the least step of `STEPS` that draws no more is taken."""
 WIDTH, HEIGHT = 520, 440
-OUTLINES: tuple[dict[str, Any], ...] = ({"stroke": "white", "strokeWidth": 3}, {})
+OUTLINES: tuple[dict[str, Any], ...] = ({"stroke": "white", "strokeWidth": 3}, {"color": "black"})
 
 
-def plot_frontier(surface: Surface, points: Points) -> Chart:
+def plot_frontier(surface: Surface, points: Points, theme: Theme = PAPER) -> Chart:
     """Fitted accuracy over train × test compute, lines of equal accuracy, and the points in the same colours.
 
     Paler outside the data's rectangle, where the surface is extrapolated, as far as it is stated (10×). The title
@@ -55,7 +55,7 @@ def plot_frontier(surface: Surface, points: Points) -> Chart:
     ]  # fmt: skip
     found = exchange_rate(surface)
     title = alt.TitleParams(text=headline(found), subtitle=_subtitle(found, points))
-    return styled(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title))
+    return styled(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title), theme)
 
 
 def headline(found: Exchange) -> str:

@@ -10,7 +10,19 @@ import altair as alt
 import polars as pl
 
 from analysis.curve_plot import band_table, bands, forecast_words, limit, verdict
-from analysis.drawing import BLUE, GREEN, VERMILION, Chart, Y, log_axis, powers, styled, zero_label
+from analysis.drawing import (
+    BLUE,
+    GREEN,
+    PAPER,
+    VERMILION,
+    Chart,
+    Theme,
+    Y,
+    log_axis,
+    powers,
+    styled,
+    zero_label,
+)
 from analysis.saturation import Answer
 from analysis.study import Study
 from analysis.words import flops
@@ -188,9 +200,9 @@ def _next(found: Answer) -> str:
     return forecast_words(found).split("; ")[0]
 
 
-def heatmap(study: Study) -> Chart:
-    """Accuracy of one sample over train compute (up) × thinking budget (right)."""
-    rows = study.estimates.filter(estimator="mean").sort("step", "budget")
+def heatmap(estimates: pl.DataFrame, theme: Theme = PAPER) -> Chart:
+    """Accuracy of one sample over train compute (up) × thinking budget (right), of a run's `estimates`."""
+    rows = estimates.filter(estimator="mean").sort("step", "budget")
     compute = rows.group_by("budget").agg(pl.col("test_flops").median()).sort("budget")
     columns = {b: f"{b} tokens, {flops(c)}" for b, c in zip(compute["budget"], compute["test_flops"], strict=True)}
     states = rows.unique("checkpoint", keep="first", maintain_order=True)
@@ -220,7 +232,8 @@ def heatmap(study: Study) -> Chart:
             width=max(84 * len(columns), 240),
             height=24 * len(names),
             title="Accuracy over train × test compute, one sample",
-        )
+        ),
+        theme,
     )
 
 

@@ -44,7 +44,7 @@ def write_report(run_dir: str | Path, command: str | None = None) -> dict[str, A
     """
     found = study(run_dir)
     folder = found.run.path
-    traded, sampled = train_test(found), more_samples(found)
+    traded, sampled = train_test(found.estimates), more_samples(found)
     charts = _charts(found, traded)
     files = [save(chart, folder / f"{name}.png") for name, chart in charts.items()]
     facts = _answer(found) | {"train_test": _section(traded), "more_samples": _section(sampled)}
@@ -64,7 +64,7 @@ def _charts(found: Study, traded: TrainTest | str) -> dict[str, Chart]:
     ledger = _ledger(found)
     evaluating, compiling = evaluation_seconds(found.run.path)
     ledger["seconds"] |= {"evaluate": evaluating, "compile": ledger["seconds"].get("compile", 0.0) + compiling}
-    charts = {"panels": plots.panels(found), "heatmap": plots.heatmap(found)}
+    charts = {"panels": plots.panels(found), "heatmap": plots.heatmap(found.estimates)}
     if isinstance(traded, TrainTest):
         charts["frontier"] = plot_frontier(traded.surface, traded.points)
     return charts | {

@@ -42,5 +42,5 @@ def test_the_verdict_is_in_the_title(saturated_study):
 
 
 def test_the_heat_map_has_a_cell_per_checkpoint_and_budget(saturated_study):
-    cells = rows(plots.heatmap(saturated_study).to_dict())
+    cells = rows(plots.heatmap(saturated_study.estimates).to_dict())
     assert len(cells) == 17 * 5 == len({(row["train"], row["test"]) for row in cells})
