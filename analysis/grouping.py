@@ -13,7 +13,8 @@ from typing import Any
 
 import polars as pl
 
-from analysis.load import config, estimates, find_runs, run_frame
+from analysis.configs import config, flat
+from analysis.load import estimates, find_runs, run_frame
 from analysis.table import CANONICAL, TableError, check, is_table
 from analysis.table_files import Raw, error
 from analysis.table_files import load as load_table
@@ -136,14 +137,6 @@ def _of_tables(
         frames.append(found)
         notes += map(str, said)
     return pl.concat(frames), notes
-
-
-def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Fields by dotted path; a list is one value."""
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        out |= flat(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value}
-    return out
 
 
 def _varying(configs: Sequence[Fields]) -> set[str]:

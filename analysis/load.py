@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import yaml
 
+from analysis.configs import config, setting
 from analysis.estimators import effective_size, maj_at_k, pass_at_k, wilson
 from analysis.series import Series, from_values
 from analysis.table import CANONICAL, Note, TableError, is_table, read
@@ -22,8 +22,6 @@ from analysis.wandb_source import is_wandb, read_wandb
 from scaling.records import RecordError, Run
 
 log = logging.getLogger(__name__)
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The one in C, where there is one, is ten times faster: what matters to two hundred runs."""
 
 EXPORT_COLUMNS = (
     "run", "seed", "checkpoint", "step", "phase", "train_flops", "rl_flops", "budget", "samples", "estimator",
@@ -74,21 +72,6 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
 
 def _is_run(path: Path) -> bool:
     return Run(path).config_file.is_file()
-
-
-def config(run_dir: str | Path) -> dict[str, Any]:
-    """The run's config as plain nested data."""
-    return yaml.load(Run.open(run_dir).config_text(), LOADER)
-
-
-def setting(values: dict[str, Any], path: str) -> Any:
-    """A field of a plain config by its dotted path. Raises RecordError where it is missing."""
-    value: Any = values
-    for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
-            raise RecordError(f"config.yaml: lacks {path}")
-        value = value[name]
-    return value
 
 
 def outcomes(run_dir: str | Path) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.posterior import Posterior
+from analysis.quantities import flops
 from analysis.saturation import Answer, Estimate
 from analysis.settle import ENOUGH
 
@@ -59,11 +60,6 @@ def percent(value: float | None) -> str:
 
 def points(value: float | None) -> str:
     return "beyond" if value is None else f"{100 * value:+.1f}"
-
-
-def flops(compute: float) -> str:
-    """1.6e12: in charts as in code, because few fonts have every superscript."""
-    return "0" if compute <= 0 else f"{compute:.1e}".replace("e+", "e").replace("e0", "e")
 
 
 def rows(found: Answer, posterior: Posterior | None) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
@@ -332,6 +332,22 @@ def config(
     return DONE
 
 
+def dashboard(
+    dir: Annotated[Positional[Path], arg(metavar="[DIR]", help="A folder of runs, or a run.")] = Path("runs"),
+    *,
+    host: Annotated[str, arg(help="Another than loopback asks for a token.")] = "127.0.0.1",
+    port: Annotated[int | None, arg(metavar="N", help="Default: the first free one from 2718 on.")] = None,
+    theme: Literal["light", "dark"] = "light",
+) -> int:
+    """Watch runs and sweeps in a browser while they are written. Needs the extra dashboard."""
+    from analysis.dashboard.serve import serve
+    from scaling import stages
+
+    stages.prepare_jax()
+    serve(dir, host, port, theme)
+    return DONE
+
+
 def sweep() -> int:
     """Many runs, from one file: `scaling sweep SWEEP`; status, cancel, retry. `scaling sweep --help` says more."""
     raise AssertionError("`main` hands the words that follow to sweeps.commands")
@@ -348,6 +364,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "check": check,
     "export": export,
     "config": config,
+    "dashboard": dashboard,
     "sweep": sweep,
 }
 

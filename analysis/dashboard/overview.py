@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from analysis.dashboard.watch import FAILURES, Glance, Scene
-from analysis.words import flops
+from analysis.quantities import duration, flops
 from scaling.schedule import next_threshold
 
 ORDER = ("dead", "failed", "unreadable", "stalled", "running", "preempted", "waiting", "ended", "done")
@@ -72,6 +72,14 @@ def _progress(rows: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) -> P
 
 def _spent(row: Mapping[str, Any], kind: str) -> float:
     return float(sum(row["ledger"][kind].values()))
+
+
+def settings(fields: Iterable[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
+    """Thinking budgets and numbers of samples that the configs of runs have."""
+    found = list(fields)
+    budgets = {int(b) for one in found for b in one.get("evaluation.budgets", ())}
+    samples = {int(k) for one in found for k in one.get("evaluation.samples", ())}
+    return sorted(budgets), sorted(samples)
 
 
 # Which runs, in which order ----------------------------------------------------------------------------------
@@ -192,10 +200,6 @@ def _bar(at: Progress) -> str:
     )
 
 
-def duration(seconds: float) -> str:
-    """A time in two units: 45 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
-    whole = round(seconds)
-    for unit, name, part, of in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= unit:
-            return f"{whole // unit} {name} {whole % unit // part:02d} {of}"
-    return f"{whole} s"
+def lines(texts: Iterable[str], kind: str) -> str:
+    """Each text a paragraph of a kind (note, damaged, alarm), escaped, as HTML."""
+    return "".join(f'<p class="{kind}">{escape(text)}</p>' for text in texts)

@@ -18,8 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import yaml
 
-from analysis.grouping import flat
-from analysis.load import config
+from analysis.configs import config, flat
 from scaling.check import Said, state
 from scaling.records import RecordError, Row, Run, ending, lines
 
@@ -307,3 +306,7 @@ def _ended(path: Path) -> dict[str, str]:
 
 def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n")
+
+
+watching = lru_cache(Watch)
+"""One watch a folder in a process, whoever looks at the page."""

@@ -1,0 +1,222 @@
+"""The dashboard's page. What it shows is made elsewhere; here are the controls, and what follows from which."""
+
+import marimo
+
+app = marimo.App(width="full", app_title="scaling")
+
+with app.setup:
+    from pathlib import Path
+
+    import marimo as mo
+
+    from analysis.dashboard import completions, overview
+    from analysis.dashboard.style import CSS
+    from analysis.dashboard.watch import watching
+
+    TABS = ("Overview", "Two panels", "Train × test", "RL health", "Problems")
+    ALL = "all"
+    MOST_PICKED = 7
+    watch = watching(Path(str(mo.cli_args().get("dir") or "runs")))
+    theme = mo.app_meta().theme
+    remembered = {}
+
+    def picked(name, options, default):
+        """What was chosen before, as far as it can still be; else the default."""
+        known = [value for value in remembered.get(name, ()) if value in options]
+        return known or [value for value in default if value in options]
+
+    def dropdown(name, options, label, default=None):
+        """A choice of one that survives new options."""
+        chosen = picked(name, options, [default] if default in options else options[:1])
+        return mo.ui.dropdown(
+            options,
+            value=chosen[0] if chosen else None,
+            label=label,
+            on_change=lambda value: remembered.update({name: [value]}),
+        )
+
+    def several(name, options, label):
+        return mo.ui.multiselect(
+            options,
+            value=picked(name, options, options[:1]),
+            label=label,
+            max_selections=MOST_PICKED,
+            on_change=lambda value: remembered.update({name: list(value)}),
+        )
+
+    def row(*controls):
+        return mo.hstack(list(controls), justify="start", align="end", gap=1, wrap=True)
+
+
+@app.cell
+def _():
+    scene, show = mo.state(watch.look())
+    names, rename = mo.state(scene().readable)
+    varying, vary = mo.state(overview.fields_that_vary(scene().runs))
+    return names, rename, scene, show, vary, varying
+
+
+@app.cell
+def _():
+    refresh = mo.ui.refresh(options=["2s", "5s", "30s"], default_interval="5s")
+    tabs = mo.ui.tabs(dict.fromkeys(TABS, ""))
+    return refresh, tabs
+
+
+@app.cell
+def _(names, refresh, rename, scene, show, vary, varying):
+    _ = refresh.value
+    _now = watch.look()
+    if _now != scene():
+        show(_now)
+    if set(_now.readable) != set(names()):
+        rename(_now.readable)
+    if (_fields := overview.fields_that_vary(_now.runs)) != varying():
+        vary(_fields)
+    return
+
+
+@app.cell
+def _(refresh, scene, tabs):
+    _head = mo.hstack([mo.Html(overview.summary(scene())), refresh], justify="space-between", align="center")
+    mo.vstack([mo.Html(CSS), _head, tabs])
+    return
+
+
+@app.cell
+def _():
+    search = mo.ui.text(label="Filter", placeholder="words, or rl.recipe=cispo", debounce=300)
+    sort = mo.ui.dropdown(list(overview.SORTS), value="state", label="Sort by")
+    return search, sort
+
+
+@app.cell
+def _(varying):
+    group = dropdown("group", ["nothing", "sweep", *varying()], "Group by")
+    return (group,)
+
+
+@app.cell
+def _(group, scene, search, sort, tabs):
+    mo.stop(tabs.value != "Overview")
+    _by = None if group.value == "nothing" else group.value
+    mo.vstack([row(search, sort, group), mo.Html(overview.table(scene(), search.value, sort.value, _by))])
+    return
+
+
+@app.cell
+def _(names):
+    runs = several("runs", list(names()), "Runs")
+    run = dropdown("run", list(names()), "Run")
+    return run, runs
+
+
+@app.cell
+def _(runs, scene):
+    _budgets, _samples = overview.settings(one.fields for one in scene().runs if one.name in runs.value)
+    _positive = [b for b in _budgets if b > 0] or _budgets or [0]
+    budget = dropdown("budget", _budgets or [0], "Thinking budget", _positive[len(_positive) // 2])
+    samples = dropdown("samples", _samples or [1], "Samples")
+    return budget, samples
+
+
+@app.cell
+def _():
+    estimator = mo.ui.dropdown(
+        {"mean of one": "mean", "any of k right (pass@k)": "pass", "majority of k (maj@k)": "maj"},
+        value="mean of one",
+        label="Answered by",
+    )
+    logit = mo.ui.switch(label="logit axis")
+    colour = mo.ui.dropdown(["run", "arm"], value="run", label="Colour")
+    return colour, estimator, logit
+
+
+@app.cell
+def _(budget, colour, estimator, logit, runs, samples, scene, tabs):
+    mo.stop(tabs.value != "Two panels")
+    from analysis.dashboard import views as _views
+
+    scene()
+    _choice = _views.panels.Choice(budget.value, samples.value, estimator.value, logit.value, colour.value)
+    _chart, _wrong = _views.curves(watch, runs.value, _choice, theme)
+    mo.vstack(
+        [
+            row(runs, budget, estimator, samples, colour, logit),
+            mo.Html(overview.lines(_wrong, "damaged")),
+            _chart,
+        ]
+    )
+    return
+
+
+@app.cell
+def _(run, scene, tabs):
+    mo.stop(tabs.value != "Train × test")
+    from analysis.dashboard import views as _views
+
+    scene()
+    _chart, _words = _views.traded(watch, run.value, theme) if run.value else (None, [])
+    mo.vstack([row(run), mo.Html(overview.lines(_words, "note")), _chart])
+    return
+
+
+@app.cell
+def _():
+    axis = mo.ui.dropdown({"step": "step", "RL FLOPs": "rl_flops"}, value="step", label="Against")
+    return (axis,)
+
+
+@app.cell
+def _(axis, runs, scene, tabs):
+    mo.stop(tabs.value != "RL health")
+    from analysis.dashboard import views as _views
+
+    scene()
+    _chart, _alarms, _wrong = _views.steps(watch, runs.value, axis.value, theme)
+    mo.vstack(
+        [
+            row(runs, axis),
+            mo.Html(overview.lines(_alarms, "alarm") + overview.lines(_wrong, "damaged")),
+            _chart,
+        ]
+    )
+    return
+
+
+@app.cell
+def _(run, scene):
+    scene()
+    _shown, written_wrong = watch.shown(run.value) if run.value else ({}, [])
+    written = completions.completions(_shown)
+    return written, written_wrong
+
+
+@app.cell
+def _(written):
+    wanted = mo.ui.text(label="Search", placeholder="text of prompt or completion", debounce=300)
+    checkpoint = dropdown("checkpoint", [ALL, *sorted({one.checkpoint for one in written})], "Checkpoint")
+    problem = dropdown("problem", [ALL, *sorted({one.problem for one in written})], "Problem", 0)
+    cut = dropdown("cut", [ALL, *sorted({one.budget for one in written})], "Thinking budget")
+    verdict = dropdown("verdict", [ALL, "right", "wrong"], "Verdict")
+    return checkpoint, cut, problem, verdict, wanted
+
+
+@app.cell
+def _(checkpoint, cut, problem, run, tabs, verdict, wanted, written, written_wrong):
+    mo.stop(tabs.value != "Problems")
+    _chosen = {"checkpoint": checkpoint, "problem": problem, "budget": cut, "verdict": verdict}
+    _found = completions.choose(
+        written, wanted.value, **{name: one.value for name, one in _chosen.items() if one.value != ALL}
+    )
+    mo.vstack(
+        [
+            row(run, problem, cut, checkpoint, verdict, wanted),
+            mo.Html(overview.lines(written_wrong, "damaged") + completions.page(_found)),
+        ]
+    )
+    return
+
+
+if __name__ == "__main__":
+    app.run()
