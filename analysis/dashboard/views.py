@@ -25,9 +25,9 @@ def curves(
     fitted, wrong = [], []
     for name in names:
         try:
-            fitted.append(_panels(watch.root / name, watch.evaluated(name), choice))
+            fitted.append(_panels(watch.run(name), watch.evaluated(name), choice))
         except FAILURES as error:
-            wrong.append(f"{name}: {word(error, watch.root / name)}")
+            wrong.append(f"{name}: {word(error, watch.run(name))}")
     return (panels.chart(fitted, choice, theme) if fitted else None), wrong
 
 
@@ -39,9 +39,9 @@ def _panels(path: Path, stamps: Stamps, choice: panels.Choice) -> panels.Fitted:
 def traded(watch: Watch, name: str, theme: str) -> tuple[Chart | None, list[str]]:
     """Train × test compute of a run, and what it says in words."""
     try:
-        found = _traded(watch.root / name, watch.evaluated(name))
+        found = _traded(watch.run(name), watch.evaluated(name))
     except FAILURES as error:
-        return None, [f"{name}: {word(error, watch.root / name)}"]
+        return None, [f"{name}: {word(error, watch.run(name))}"]
     return exchange.chart(found, theme), [exchange.words(found)]
 
 
@@ -59,9 +59,9 @@ def steps(watch: Watch, names: Sequence[str], axis: str, theme: str) -> tuple[Ch
         wrong += [f"{name}: {bad}"] if bad else []
         try:
             frames[name] = health.frame(rows)
-            held_out = _estimates(watch.root / name, watch.evaluated(name))
+            held_out = _estimates(watch.run(name), watch.evaluated(name))
         except FAILURES as error:
-            wrong.append(f"{name}: {word(error, watch.root / name)}")
+            wrong.append(f"{name}: {word(error, watch.run(name))}")
             continue
         said += [f"{name}: {alarm}" for alarm in alarms(frames[name], held_out)]
     return health.charts(frames, axis, theme), said, wrong

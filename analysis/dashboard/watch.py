@@ -156,26 +156,33 @@ class Watch:
     def train_rows(self, name: str) -> tuple[list[Row], str]:
         """The training rows of a run, and what is wrong with the first line that cannot be read."""
         with self._lock:
-            rows, wrong = _following(self.root / name / "train.jsonl", is_step).follow()
+            rows, wrong = _following(self.run(name) / "train.jsonl", is_step).follow()
             return list(rows), wrong
 
     def shown(self, name: str) -> tuple[dict[str, list[Row]], list[str]]:
         """The evaluation rows with completions to read, by checkpoint; and what is wrong with files."""
         with self._lock:
-            followers = {p.stem: _following(p, is_shown) for p in _jsonl(self.root / name / "evals")}
+            followers = {p.stem: _following(p, is_shown) for p in _jsonl(self.run(name) / "evals")}
             found = {checkpoint: one.follow() for checkpoint, one in followers.items()}
         return {c: list(rows) for c, (rows, _) in found.items()}, [wrong for _, wrong in found.values() if wrong]
 
     def evaluated(self, name: str) -> tuple[tuple[str, Stamp | None], ...]:
         """Complete evaluations of a run with their stamps, which change when what can be fitted does."""
         with self._lock:
-            path = self.root / name
+            path = self.run(name)
             fields, _ = self._once(path / "config.yaml", _fields)
             cells = int(fields["evaluation.problems"]) * len(fields["evaluation.budgets"]) if fields else 0
             counts = {file: self._once(file, _lines)[0] or 0 for file in _jsonl(path / "evals")}
             return tuple((file.stem, stamp(file)) for file, count in counts.items() if count >= cells)
 
     # One run
+
+    def run(self, name: str) -> Path:
+        """Raises ValueError for a name that leads out of the folder."""
+        path = self.root / name
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(f"{name}: not below {self.root}")
+        return path
 
     def _glance(self, path: Path, sweep: str, now: float) -> Glance:
         name = self._name(path)
@@ -251,8 +258,9 @@ def word(error: BaseException, folder: Path, file: str = "") -> str:
     text = " ".join(str(error).split()).replace(f"{folder}{os.sep}", "")
     if isinstance(error, RecordError):
         return text
-    kind = "of another format, lacks " if isinstance(error, LookupError) else ""
-    return f"{file}: {kind}{text or type(error).__name__}"
+    if isinstance(error, LookupError):
+        text = f"of another format, lacks {text}"
+    return ": ".join(filter(None, (file, text or type(error).__name__)))
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ def write_run(
             "ledger": ledger, "hashes": {}, "config_hash": run.config_hash(), "time": 0.0,
         }  # fmt: skip
         run.write_manifest(manifest)
-        run.append_train([{"step": step, "phase": phase, "ledger": ledger, "metrics": {"loss": 1.0}, "time": 0.0}])
+        row = {key: manifest[key] for key in ("step", "phase", "phase_step", "train_flops", "rl_flops", "ledger")}
+        run.append_train([row | {"budget": budgets[-1], "metrics": {"loss": 1.0, "reward": 0.5}, "time": 0.0}])
         shrink = 0.3 if phase == "warm_start" else 1.0
         run.append_evaluation(
             checkpoint_name(step),
@@ -116,4 +117,23 @@ def _answers(rng: np.random.Generator, ease: np.ndarray, level: float, budget: i
             "decode_flops": n * 200_000 * (budget + 4), "stopped": stopped,
             "stopped_correct": min(stopped, correct), "malformed": nulls, "lines": n * budget // 4,
             "slips": n * budget // 400, "seconds": 0.01,
-        }  # fmt: skip
+        } | ({"shown": _shown(problem, answers[0])} if problem < 8 else {})  # fmt: skip
+
+
+def _shown(problem: int, given: list) -> dict[str, Any]:
+    answer, _, correct = given
+    text = f"try {problem} <answer> {answer}" if answer else f"try {problem}"
+    return {"prompt": f"{problem} ?", "text": text, "answer": answer, "correct": correct, "stopped": True}
+
+
+def replay(whole: Run, path: Path) -> Iterator[str]:
+    """Write a complete run again elsewhere, a checkpoint at a time, as it would be written; yields their names."""
+    run = Run.create(path, whole.config_text(), whole.config_hash(), {"command": "scaling run <config>"})
+    rows = {row["step"]: row for row in whole.train_rows()}
+    for manifest in whole.manifests():
+        run.write_status("running", "train")
+        run.append_train([rows[manifest["step"]]])
+        run.write_manifest(manifest)
+        run.append_evaluation(manifest["name"], whole.evaluation_rows(manifest["name"]))
+        yield manifest["name"]
+    run.write_status("done", "report")
