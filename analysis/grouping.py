@@ -78,6 +78,13 @@ def run_arms(runs: Sequence[Path], by: Sequence[str]) -> tuple[dict[str, list[Pa
     return found, _confounded(_material(varying, by))
 
 
+def arm_names(configs: Mapping[str, Fields]) -> dict[str, str]:
+    """Of runs by name, the arm of each: named by the fields that matter and that vary among these runs."""
+    flat = {run: _flat(fields) for run, fields in configs.items()}
+    by = _material(_varying(list(flat.values())), ())
+    return {run: label({name: fields.get(name) for name in by}) or "all runs" for run, fields in flat.items()}
+
+
 def label(chosen: Fields) -> str:
     """The name of an arm: the last parts of its fields, with their values."""
     return ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in chosen.items())

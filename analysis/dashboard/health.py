@@ -162,8 +162,8 @@ def charts(frames: Mapping[str, pl.DataFrame], axis: str = "step", theme: str = 
         text=f"RL health over {over}",
         subtitle=f"lines: means of at most {MOST_BINS} bins of steps; around them the least and the greatest",
     )
-    grid = alt.concat(*drawn, columns=COLUMNS, spacing={"row": 62, "column": 58}, bounds="flush")
-    return styled(grid.properties(title=title), look)
+    grid = alt.concat(*drawn, columns=COLUMNS, spacing={"row": 62, "column": 58}, bounds="flush", title=title)
+    return styled(grid, look)
 
 
 def _x_axis(axis: str, x: pl.Series) -> alt.X:
@@ -209,11 +209,11 @@ def _chart(table: pl.DataFrame, panel: Panel, x: alt.X, colour: alt.Color, look:
     base = alt.Chart(shown).encode(x=x, color=colour, detail="metric:N")
     line = base.mark_line(strokeWidth=1.5).encode(y=y("mean"), tooltip=tips)
     if panel.metric != BY_DIFFICULTY:
-        return alt.layer(base.mark_area(opacity=0.14).encode(y=y("lo"), y2="hi:Q"), line).properties(**size)
+        return alt.layer(base.mark_area(opacity=0.14).encode(y=y("lo"), y2="hi:Q"), line, **size)
     difficulty = pl.col("metric").str.strip_prefix(BY_DIFFICULTY)
     ends = shown.group_by("run", "metric", maintain_order=True).last().with_columns(difficulty.alias("difficulty"))
     label = alt.Chart(ends).mark_text(align="left", dx=4, fontSize=11)
-    return alt.layer(line, label.encode(x=x, y=y("mean"), text="difficulty:N", color=colour)).properties(**size)
+    return alt.layer(line, label.encode(x=x, y=y("mean"), text="difficulty:N", color=colour), **size)
 
 
 def _y_axis(shown: pl.DataFrame, panel: Panel) -> Y:
