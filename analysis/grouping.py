@@ -80,9 +80,9 @@ def run_arms(runs: Sequence[Path], by: Sequence[str]) -> tuple[dict[str, list[Pa
 
 def arm_names(configs: Mapping[str, Fields]) -> dict[str, str]:
     """Of runs by name, the arm of each: named by the fields that matter and that vary among these runs."""
-    flat = {run: _flat(fields) for run, fields in configs.items()}
-    by = _material(_varying(list(flat.values())), ())
-    return {run: label({name: fields.get(name) for name in by}) or "all runs" for run, fields in flat.items()}
+    flats = {run: flat(fields) for run, fields in configs.items()}
+    by = _material(_varying(list(flats.values())), ())
+    return {run: label({name: fields.get(name) for name in by}) or "all runs" for run, fields in flats.items()}
 
 
 def label(chosen: Fields) -> str:

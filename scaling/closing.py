@@ -13,7 +13,8 @@ DONE, FAILED, BAD_INPUT, PREEMPTED = 0, 1, 2, 75
 
 def reported(path: Path, facts: dict[str, Any], json: bool) -> int:
     """Prints what a report found and where it is; returns the exit code."""
-    return finish(path, "done", json, **facts, next=f"scaling export {path} -o {path.name}.csv")
+    following = f"scaling export {path} -o {path.name}.csv; scaling dashboard {path.parent}"
+    return finish(path, "done", json, **facts, next=following)
 
 
 def finish(path: Path, state: str, json: bool, **facts: Any) -> int:

@@ -14,7 +14,7 @@ with app.setup:
     from analysis.dashboard.watch import watching
 
     TABS = ("Overview", "Two panels", "Train × test", "RL health", "Problems")
-    ALL = "all"
+    ALL, LAST = "all", "last"
     MOST_PICKED = 7
     watch = watching(Path(str(mo.cli_args().get("dir") or "runs")))
     theme = mo.app_meta().theme
@@ -115,34 +115,49 @@ def _(names):
 def _(runs, scene):
     _budgets, _samples = overview.settings(one.fields for one in scene().runs if one.name in runs.value)
     _positive = [b for b in _budgets if b > 0] or _budgets or [0]
+    _evaluated = sorted({name for one in runs.value for name, _ in watch.evaluated(one)})
     budget = dropdown("budget", _budgets or [0], "Thinking budget", _positive[len(_positive) // 2])
-    samples = dropdown("samples", _samples or [1], "Samples")
-    return budget, samples
+    samples = dropdown("samples", _samples or [1], "k", _samples[-1] if _samples else 1)
+    upto = dropdown("upto", [LAST, *_evaluated], "Checkpoint")
+    return budget, samples, upto
 
 
 @app.cell
 def _():
     estimator = mo.ui.dropdown(
-        {"mean of one": "mean", "any of k right (pass@k)": "pass", "majority of k (maj@k)": "maj"},
-        value="mean of one",
+        {"one sample": "mean", "any of k right (pass@k)": "pass", "majority of k (maj@k)": "maj"},
+        value="one sample",
         label="Answered by",
     )
-    logit = mo.ui.switch(label="logit axis")
+    compute = mo.ui.dropdown({"RL": "rl_flops", "all training": "train_flops"}, value="RL", label="Train compute")
     colour = mo.ui.dropdown(["run", "arm"], value="run", label="Colour")
-    return colour, estimator, logit
+    logit = mo.ui.switch(label="logit axis")
+    return colour, compute, estimator, logit
 
 
 @app.cell
-def _(budget, colour, estimator, logit, runs, samples, scene, tabs):
+def _(budget, colour, compute, estimator, logit, runs, samples, tabs, upto):
     mo.stop(tabs.value != "Two panels")
     from analysis.dashboard import views as _views
 
-    scene()
-    _choice = _views.panels.Choice(budget.value, samples.value, estimator.value, logit.value, colour.value)
-    _chart, _wrong = _views.curves(watch, runs.value, _choice, theme)
+    _k = () if estimator.value == "mean" else (samples,)
+    _chart, _wrong = _views.curves(
+        watch,
+        runs.value,
+        _views.panels.Choice(
+            budget=budget.value,
+            samples=samples.value if _k else 1,
+            estimator=estimator.value,
+            logit=logit.value,
+            colour=colour.value,
+            axis=compute.value,
+            checkpoint="" if upto.value == LAST else upto.value,
+        ),
+        theme,
+    )
     mo.vstack(
         [
-            row(runs, budget, estimator, samples, colour, logit),
+            row(runs, budget, estimator, *_k, upto, compute, colour, logit),
             mo.Html(overview.lines(_wrong, "damaged")),
             _chart,
         ]

@@ -1,6 +1,7 @@
 """How the dashboard's own HTML looks, on marimo's light and dark pages."""
 
 CSS = """<style>
+#App > div { padding-left: 26px; padding-right: 26px; }
 .runs { border-collapse: collapse; width: 100%; font-size: 14px; line-height: 1.35; }
 .runs th { text-align: left; font-weight: 600; padding: 6px 10px; border-bottom: 1px solid #8886;
   white-space: nowrap; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def curves(
     fitted, wrong = [], []
     for name in names:
         try:
-            fitted.append(_panels(watch.run(name), watch.evaluated(name), choice))
+            fitted.append(
+                _panels(watch.run(name), watch.evaluated(name), replace(choice, logit=False, colour="run"))
+            )
         except FAILURES as error:
             wrong.append(f"{name}: {word(error, watch.run(name))}")
     return (panels.chart(fitted, choice, theme) if fitted else None), wrong
