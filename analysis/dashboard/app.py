@@ -85,7 +85,7 @@ def _(refresh, scene, tabs):
 
 @app.cell
 def _():
-    search = mo.ui.text(label="Filter", placeholder="words, or rl.recipe=cispo", debounce=300)
+    search = mo.ui.text(label="Filter", placeholder="words, field=value", debounce=300)
     sort = mo.ui.dropdown(list(overview.SORTS), value="state", label="Sort by")
     return search, sort
 
@@ -208,13 +208,18 @@ def _(run, scene):
 
 
 @app.cell
+def _():
+    wanted = mo.ui.text(label="Search", placeholder="words of a text", debounce=300)
+    return (wanted,)
+
+
+@app.cell
 def _(written):
-    wanted = mo.ui.text(label="Search", placeholder="text of prompt or completion", debounce=300)
     checkpoint = dropdown("checkpoint", [ALL, *sorted({one.checkpoint for one in written})], "Checkpoint")
     problem = dropdown("problem", [ALL, *sorted({one.problem for one in written})], "Problem", 0)
     cut = dropdown("cut", [ALL, *sorted({one.budget for one in written})], "Thinking budget")
     verdict = dropdown("verdict", [ALL, "right", "wrong"], "Verdict")
-    return checkpoint, cut, problem, verdict, wanted
+    return checkpoint, cut, problem, verdict
 
 
 @app.cell
