@@ -44,6 +44,10 @@ with app.setup:
             on_change=lambda value: remembered.update({name: list(value)}),
         )
 
+    def view(name, *parts):
+        """What a tab shows; the page's markup says which one it is."""
+        return mo.vstack([mo.Html(f'<div data-view="{name}"></div>'), *parts])
+
     def row(*controls):
         return mo.hstack(list(controls), justify="start", align="end", gap=1, wrap=True)
 
@@ -100,7 +104,7 @@ def _(varying):
 def _(group, scene, search, sort, tabs):
     mo.stop(tabs.value != "Overview")
     _by = None if group.value == "nothing" else group.value
-    mo.vstack([row(search, sort, group), mo.Html(overview.table(scene(), search.value, sort.value, _by))])
+    view("Overview", row(search, sort, group), mo.Html(overview.table(scene(), search.value, sort.value, _by)))
     return
 
 
@@ -141,10 +145,10 @@ def _(budget, colour, compute, estimator, logit, runs, samples, tabs, upto):
     from analysis.dashboard import views as _views
 
     _k = () if estimator.value == "mean" else (samples,)
-    _chart, _wrong = _views.curves(
+    _chart, _words, _wrong = _views.curves(
         watch,
         runs.value,
-        _views.panels.Choice(
+        _views.Choice(
             budget=budget.value,
             samples=samples.value if _k else 1,
             estimator=estimator.value,
@@ -155,12 +159,12 @@ def _(budget, colour, compute, estimator, logit, runs, samples, tabs, upto):
         ),
         theme,
     )
-    mo.vstack(
-        [
-            row(runs, budget, estimator, *_k, upto, compute, colour, logit),
-            mo.Html(overview.lines(_wrong, "damaged")),
-            _chart,
-        ]
+    view(
+        "Two panels",
+        row(runs, budget, estimator, *_k, upto, compute, colour, logit),
+        mo.Html(overview.lines(_wrong, "damaged")),
+        _chart,
+        mo.Html(overview.lines(_words, "note")),
     )
     return
 
@@ -172,7 +176,7 @@ def _(run, scene, tabs):
 
     scene()
     _chart, _words = _views.traded(watch, run.value, theme) if run.value else (None, [])
-    mo.vstack([row(run), mo.Html(overview.lines(_words, "note")), _chart])
+    view("Train × test", row(run), mo.Html(overview.lines(_words, "note")), _chart)
     return
 
 
@@ -189,12 +193,11 @@ def _(axis, runs, scene, tabs):
 
     scene()
     _chart, _alarms, _wrong = _views.steps(watch, runs.value, axis.value, theme)
-    mo.vstack(
-        [
-            row(runs, axis),
-            mo.Html(overview.lines(_alarms, "alarm") + overview.lines(_wrong, "damaged")),
-            _chart,
-        ]
+    view(
+        "RL health",
+        row(runs, axis),
+        mo.Html(overview.lines(_alarms, "alarm") + overview.lines(_wrong, "damaged")),
+        _chart,
     )
     return
 
@@ -229,11 +232,10 @@ def _(checkpoint, cut, problem, run, tabs, verdict, wanted, written, written_wro
     _found = completions.choose(
         written, wanted.value, **{name: one.value for name, one in _chosen.items() if one.value != ALL}
     )
-    mo.vstack(
-        [
-            row(run, problem, cut, checkpoint, verdict, wanted),
-            mo.Html(overview.lines(written_wrong, "damaged") + completions.page(_found)),
-        ]
+    view(
+        "Problems",
+        row(run, problem, cut, checkpoint, verdict, wanted),
+        mo.Html(overview.lines(written_wrong, "damaged") + completions.page(_found)),
     )
     return
 

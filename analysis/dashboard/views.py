@@ -11,6 +11,7 @@ import polars as pl
 
 from analysis.dashboard import exchange, health, panels
 from analysis.dashboard.alarms import alarms
+from analysis.dashboard.fitted import Choice, Fitted, fitted
 from analysis.dashboard.watch import FAILURES, Stamp, Watch, word
 from analysis.drawing import Chart
 from analysis.load import estimates
@@ -20,23 +21,22 @@ Stamps = tuple[tuple[str, Stamp | None], ...]
 
 
 def curves(
-    watch: Watch, names: Sequence[str], choice: panels.Choice, theme: str
-) -> tuple[Chart | None, list[str]]:
-    """The two panels of runs, and what is wrong with those that could not be fitted."""
-    fitted, wrong = [], []
+    watch: Watch, names: Sequence[str], choice: Choice, theme: str
+) -> tuple[Chart | None, tuple[str, ...], list[str]]:
+    """The two panels of runs, each curve in words, and what is wrong with runs that could not be fitted."""
+    found, wrong = [], []
+    plain = replace(choice, logit=False, colour="run")
     for name in names:
         try:
-            fitted.append(
-                _panels(watch.run(name), watch.evaluated(name), replace(choice, logit=False, colour="run"))
-            )
+            found.append(_panels(watch.run(name), watch.evaluated(name), plain))
         except FAILURES as error:
-            wrong.append(f"{name}: {word(error, watch.run(name))}")
-    return (panels.chart(fitted, choice, theme) if fitted else None), wrong
+            wrong.append(f"{name}: {word(error, watch.root / name)}")
+    return (panels.chart(found, choice, theme) if found else None), panels.words(found), wrong
 
 
 @lru_cache(maxsize=64)
-def _panels(path: Path, stamps: Stamps, choice: panels.Choice) -> panels.Fitted:
-    return panels.fitted(path, choice)
+def _panels(path: Path, stamps: Stamps, choice: Choice) -> Fitted:
+    return fitted(path, choice)
 
 
 def traded(watch: Watch, name: str, theme: str) -> tuple[Chart | None, list[str]]:
