@@ -172,6 +172,7 @@ def table(scene: Scene, text: str = "", sort: str = "state", by: str | None = No
 
 def _row(run: Glance) -> str:
     at = progress(run)
+    ahead = at is not None and at.done < at.total and run.state != "done"
     words = "".join(f'<div class="damage">{escape(line)}</div>' for line in run.damage)
     why = f'<div class="why">{escape(run.why)}</div>' if run.why else ""
     stage = f" <small>{escape(run.stage)}</small>" if run.state in ("running", "stalled", "dead", "failed") else ""
@@ -179,8 +180,8 @@ def _row(run: Glance) -> str:
         f"{escape(run.name)}{words}",
         f"{_chip(run.state, run.state)}{stage}{why}",
         _bar(at) if at else "",
-        flops(at.threshold) if at and run.state != "done" and at.done < at.total else "",
-        duration(at.left) if at and at.left is not None and run.state in ("running", "stalled") else "",
+        flops(at.threshold) if at and ahead else "",
+        duration(at.left) if at and ahead and at.left is not None and run.state in ("running", "stalled") else "",
         f"{flops(at.flops)} FLOPs<br>{duration(at.seconds)}" if at else "",
         f"{run.checkpoints} saved<br>{run.evaluations} evaluated" if run.checkpoints or run.evaluations else "",
         escape(run.verdict),
