@@ -89,7 +89,7 @@ def _panel(
         for run, label in zip(found, labels, strict=True)
     ]
     places = [x for _, _, curves in runs for curve in curves for x in curve.points["x"].drop_nulls()]
-    tops = [x for _, _, curves in runs for c in curves if c.band is not None for x in (c.band["x"].max(),)]
+    tops = [float(c.band["x"][-1]) for _, _, curves in runs for c in curves if c.band is not None]
     first, last = (min(places), max([*places, *tops])) if places else (0.0, 1.0)
     zero = any(curve.points["x"].null_count() for _, _, curves in runs for curve in curves)
     low, high = first - (GAP + 0.15 if zero else 0.08), last + 0.05
@@ -147,12 +147,10 @@ def _marks(runs: Runs, x: alt.X, zero: float, level: Accuracy, colours: dict[str
 
 def _limits(runs: Runs, level: Accuracy, colours: dict[str, str]) -> list[Any]:
     """Identified asymptotes with their 90% intervals, side by side at the right margin."""
-    found = [(label, curve) for _, label, curves in runs for curve in curves if curve.asymptote is not None]
+    found = [(label, c.asymptote) for _, label, curves in runs for c in curves if c.asymptote is not None]
     layers = []
-    for i, (label, curve) in enumerate(found):
-        table = level.place(
-            curve.asymptote.with_columns(percent=pl.col("median"), lo=pl.col("lo90"), hi=pl.col("hi90"))
-        )
+    for i, (label, asymptote) in enumerate(found):
+        table = level.place(asymptote.with_columns(percent=pl.col("median"), lo=pl.col("lo90"), hi=pl.col("hi90")))
         tips = [alt.Tooltip("percent:Q", title="asymptote", format=".1%")]
         tips += [
             alt.Tooltip(f"{name}:Q", title=words, format=".1%")
