@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from scaling import checkpoints, hosts, schedule
+from scaling import accelerators, checkpoints, hosts, schedule
 from scaling.batches import Batch, demonstrations, microbatches, update_cost
 from scaling.config import Config, StageConfig
 from scaling.flops import Ledger
@@ -46,6 +46,8 @@ class Trainer:
         self.config, self.run, self.warn = config, run, warn
         self.task = make_task(config.task)
         self.mesh = make_mesh(config.mesh)
+        one = accelerators.peak(self.mesh.devices.flat[0].device_kind)
+        self.peak = None if one is None else one * self.mesh.size
         self.watch = Stopwatch()
         self.stages = [stage for stage in config.warm_start.stages for _ in range(stage.steps)]
         self.step, self.ledger = 0, Ledger()
@@ -100,15 +102,19 @@ class Trainer:
 
     def advance(self) -> dict[str, Any]:
         """One step; its row for train.jsonl."""
-        before, tokens = (self.phase, self.phase_step), self.ledger.tokens
+        before, start = (self.phase, self.phase_step), self.ledger
         budget, metrics = self._warm_step() if self.phase == "warm_start" else self._rl_step()
         self.step += 1
         spent = self.watch.take()
         for name, seconds in spent.items():
             self.ledger = self.ledger.add(name, seconds=seconds)
         metrics["seconds"] = sum(spent.values())
-        fed = sum(self.ledger.tokens.values()) - sum(tokens.values())
+        fed = sum(self.ledger.tokens.values()) - sum(start.tokens.values())
         metrics["tokens_per_second"] = fed / max(metrics["seconds"], 1e-9)
+        if self.peak is not None:
+            metrics["mfu"] = (
+                (self.ledger.train_flops - start.train_flops) / max(metrics["seconds"], 1e-9) / self.peak
+            )
         if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
             raise TrainingError(f"step {self.step}: loss {metrics['loss']}, grad_norm {metrics['grad_norm']}")
         return {

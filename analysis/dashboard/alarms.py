@@ -127,4 +127,4 @@ def ends(frame: pl.DataFrame, metric: str) -> Ends | None:
 def _mean(rows: pl.DataFrame) -> float:
     """Over steps; a row may hold several."""
     good = rows["count"] - rows["bad"]
-    return float((rows["mean"] * good).sum() / good.sum())
+    return float((rows["mean"] * good).sum()) / float(good.sum())

@@ -189,10 +189,10 @@ def _is_shown(table: pl.DataFrame, panel: Panel) -> bool:
 def _chart(table: pl.DataFrame, panel: Panel, x: alt.X, colour: alt.Color, look: Theme) -> Any:
     lines = _of(table, panel).partition_by("run", "metric", maintain_order=True)
     title = alt.TitleParams(text=panel.title, fontSize=12, fontWeight="normal", offset=6, frame="group")
-    size = {"width": WIDTH, "height": HEIGHT, "title": title}
+    size: dict[str, Any] = {"width": WIDTH, "height": HEIGHT, "title": title}
     if not lines:
         words = alt.Chart(pl.DataFrame({"x": [0]})).mark_text(fontSize=11, color=look.muted)
-        middle = {"x": alt.value(WIDTH / 2), "y": alt.value(HEIGHT / 2)}
+        middle: dict[str, Any] = {"x": alt.value(WIDTH / 2), "y": alt.value(HEIGHT / 2)}
         return words.encode(**middle, text=alt.value(UNMEASURED[panel.metric])).properties(**size)
     bins = min(MOST_BINS, MOST_ROWS // len(lines))
     shown = pl.concat([thin(line, bins) for line in lines]).with_columns(
@@ -220,8 +220,8 @@ def _y_axis(shown: pl.DataFrame, panel: Panel) -> Y:
     low, high = (shown[name].drop_nulls() for name in ("lo", "hi"))
     level = not len(low) or low.min() == high.max()
     at = float(low[0]) if len(low) else 0.0
-    domain = {"domain": [at, at + 0.01]} if level else {"zero": panel.share, "nice": True}
-    style = {"format": "~%"} if panel.share else {"labelExpr": NUMBER}
+    domain: dict[str, Any] = {"domain": [at, at + 0.01]} if level else {"zero": panel.share, "nice": True}
+    style: dict[str, Any] = {"format": "~%"} if panel.share else {"labelExpr": NUMBER}
 
     def axis(field: str) -> alt.Y:
         return alt.Y(f"{field}:Q", title=None, scale=alt.Scale(**domain), axis=alt.Axis(tickCount=4, **style))

@@ -27,9 +27,7 @@ WIDTH, HEIGHT = 468, 340
 GAP = 0.4
 """Decades left of the first point at which the state before RL stands."""
 MOST_BANDS = 3
-"""Runs with bands; of more only the medians are drawn."""
-
-
+"""Fits of a panel with bands; of more only the medians are drawn."""
 TOOLTIP = [
     alt.Tooltip("run:N"),
     alt.Tooltip("percent:Q", title="accuracy", format=".1%"),
@@ -91,7 +89,7 @@ def _panel(
         for run, label in zip(found, labels, strict=True)
     ]
     places = [x for _, _, curves in runs for curve in curves for x in curve.points["x"].drop_nulls()]
-    tops = [x for _, _, curves in runs for c in curves if c.band is not None for x in (c.band["x"].max(),)]
+    tops = [float(c.band["x"][-1]) for _, _, curves in runs for c in curves if c.band is not None]
     first, last = (min(places), max([*places, *tops])) if places else (0.0, 1.0)
     zero = any(curve.points["x"].null_count() for _, _, curves in runs for curve in curves)
     low, high = first - (GAP + 0.15 if zero else 0.08), last + 0.05
@@ -102,12 +100,16 @@ def _panel(
             if curve.band is not None:
                 end = float(curve.points["x"].max())  # type: ignore[arg-type]
                 drawn = bands(level.place(curve.band), end, x, level.axis, colours[label])
-                layers += drawn if len(found) <= MOST_BANDS else drawn[2:]
+                layers += drawn if _has_bands(runs) else drawn[2:]
     layers += _marks(runs, x, first - GAP, level, colours, look)
     layers += _limits(runs, level, colours)
     layers += powers(x, first, high, HEIGHT) if places else []
     layers += zero_label(x, first - GAP, HEIGHT) if zero else []
     return alt.layer(*layers, width=WIDTH, height=HEIGHT, title=_title(side, runs, choice))
+
+
+def _has_bands(runs: Runs) -> bool:
+    return sum(curve.band is not None for _, _, curves in runs for curve in curves) <= MOST_BANDS
 
 
 def _marks(runs: Runs, x: alt.X, zero: float, level: Accuracy, colours: dict[str, str], look: Theme) -> list[Any]:
@@ -129,7 +131,8 @@ def _marks(runs: Runs, x: alt.X, zero: float, level: Accuracy, colours: dict[str
     legend = alt.Legend(columns=3) if len(names) > 1 else None
     colour = alt.Color("label:N", title=None, sort=names, legend=legend,
                        scale=alt.Scale(domain=names, range=list(colours.values())))  # fmt: skip
-    shape = alt.Shape("way:N", title=None, sort=ways, legend=alt.Legend() if len(ways) > 1 else None,
+    symbols = alt.Legend(symbolFillColor=look.ink, symbolStrokeColor=look.ink)
+    shape = alt.Shape("way:N", title=None, sort=ways, legend=symbols if len(ways) > 1 else None,
                       scale=alt.Scale(domain=ways, range=["circle", "square"][: len(ways)]))  # fmt: skip
     base = alt.Chart(table).encode(x=x)
     rings = base.transform_filter("datum.chosen").mark_point(size=190, strokeWidth=1.6, color=look.ink)
@@ -144,12 +147,10 @@ def _marks(runs: Runs, x: alt.X, zero: float, level: Accuracy, colours: dict[str
 
 def _limits(runs: Runs, level: Accuracy, colours: dict[str, str]) -> list[Any]:
     """Identified asymptotes with their 90% intervals, side by side at the right margin."""
-    found = [(label, curve) for _, label, curves in runs for curve in curves if curve.asymptote is not None]
+    found = [(label, c.asymptote) for _, label, curves in runs for c in curves if c.asymptote is not None]
     layers = []
-    for i, (label, curve) in enumerate(found):
-        table = level.place(
-            curve.asymptote.with_columns(percent=pl.col("median"), lo=pl.col("lo90"), hi=pl.col("hi90"))
-        )
+    for i, (label, asymptote) in enumerate(found):
+        table = level.place(asymptote.with_columns(percent=pl.col("median"), lo=pl.col("lo90"), hi=pl.col("hi90")))
         tips = [alt.Tooltip("percent:Q", title="asymptote", format=".1%")]
         tips += [
             alt.Tooltip(f"{name}:Q", title=words, format=".1%")
@@ -174,7 +175,7 @@ def _title(side: str, runs: Runs, choice: Choice) -> alt.TitleParams:
     else:
         text = f"Accuracy over {'train' if side == 'train' else 'test'} compute, {len(runs)} runs"
         words = [choice.words if side == "train" else "each at its checkpoint"]
-        words += ["bars 95%, bands 50% and 90%" if len(runs) <= MOST_BANDS else "bars 95%, medians of the fits"]
+        words += ["bars 95%, bands 50% and 90%" if _has_bands(runs) else "bars 95%, medians of the fits"]
     lines = [line for word in words for line in textwrap.wrap(word, 76)]
     return alt.TitleParams(text=textwrap.wrap(text, 58), subtitle=lines)
 

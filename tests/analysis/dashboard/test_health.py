@@ -6,7 +6,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.dashboard import health
@@ -45,6 +45,7 @@ def held_out(*levels: float) -> pl.DataFrame:
     )  # fmt: skip
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.one_of(st.none(), st.floats(-1e9, 1e9)), min_size=1, max_size=3 * POINTS))
 def test_thinning_keeps_extremes_mean_order_and_every_step(values):
     found = series(values)

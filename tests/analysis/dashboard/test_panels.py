@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_runs import saturated, straight, write_run
 
@@ -109,6 +109,7 @@ def test_the_first_choice_is_the_headline(short):
     assert panels.first_choice(short) == Choice(8, 1, "mean")
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.booleans())
 def test_every_accuracy_has_a_place_on_the_axis_in_its_order(levels, logit):
     axis = accuracy(levels, logit, 340)
