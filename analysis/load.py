@@ -6,7 +6,7 @@ Reads through `scaling.records` alone; the config is plain data here, so no mode
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,10 @@ def setting(values: dict[str, Any], path: str) -> Any:
     return value
 
 
-def outcomes(run_dir: str | Path) -> pl.DataFrame:
+def outcomes(run_dir: str | Path, names: Collection[str] | None = None) -> pl.DataFrame:
     """A row per checkpoint × problem × budget of a run's complete evaluations, by step, budget, problem.
+
+    names: only of these checkpoints (None: of all).
 
     Columns of the manifest (checkpoint, step, phase, train_flops, rl_flops), the counts of the evaluation
     row, and its answers as `votes` (how often each), `right` (bool each) and `nulls`; FLOPs as floats.
@@ -105,7 +107,7 @@ def outcomes(run_dir: str | Path) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     incomplete: list[str] = []
     evaluated = set(run.evaluation_names())
-    for manifest in run.manifests():
+    for manifest in run.manifests() if names is None else map(run.read_manifest, names):
         name = manifest["name"]
         if name not in evaluated:
             if manifest["kind"] != "resume":
