@@ -265,8 +265,8 @@ def _told(manifest: Row) -> dict[str, Any]:
 # The process -----------------------------------------------------------------------------------------------
 
 
-def main(run_dir: str) -> int:
-    """Mirror a run until standard input ends; prints one line, and returns 1, where it has to give up."""
+def main(run_dir: str) -> None:
+    """Mirror a run until standard input ends; where it has to give up, that is one line on standard output."""
     os.nice(19)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -290,8 +290,6 @@ def main(run_dir: str) -> int:
         signal.alarm(LAST_S)
         reason = str(error).partition("\n")[0]
         print(f"W&B mirror off from here on ({type(error).__name__}: {reason}); the records go on", flush=True)
-        return 1
-    return 0
 
 
 def _ended(pipe: int) -> threading.Event:
@@ -322,4 +320,4 @@ def _claim(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    main(sys.argv[1])

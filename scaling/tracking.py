@@ -184,28 +184,38 @@ def mirrored(run_dir: Path, tracking: TrackingConfig, say: Callable[[str], None]
     mirror that failed, from a thread of its own.
     """
     environment = _environment(tracking)
-    if environment["WANDB_MODE"] == "disabled":
+    process = None if environment["WANDB_MODE"] == "disabled" else _mirror(run_dir, environment, say)
+    began = time.monotonic()
+    try:
         yield
-        return
+    finally:
+        if process is not None:
+            _leave(process, min(WAIT_SHARE * (time.monotonic() - began), WAIT_SECONDS), say)
+
+
+def _mirror(run_dir: Path, environment: dict[str, str], say: Callable[[str], None]) -> subprocess.Popen | None:
+    """Its process, which goes on until its standard input ends; None where it does not start."""
     command = [sys.executable, "-P", "-m", "analysis.mirror", str(run_dir)]
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     try:
         process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=nothing, text=True)
     except OSError as error:
         say(f"W&B mirror: does not start ({error}); the records go on")
-        yield
-        return
-    assert process.stdin is not None and process.stdout is not None
+        return None
     threading.Thread(target=_pass_on, args=(process.stdout, say), daemon=True).start()
-    began = time.monotonic()
+    return process
+
+
+def _leave(process: subprocess.Popen, seconds: float, say: Callable[[str], None]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
     try:
-        yield
-    finally:
-        process.stdin.close()
-        try:
-            process.wait(min(WAIT_SHARE * (time.monotonic() - began), WAIT_SECONDS))
-        except subprocess.TimeoutExpired:
-            say(f"W&B mirror: goes on without the run and ends by itself (process {process.pid})")
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        say(f"W&B mirror: goes on without the run and ends by itself (process {process.pid})")
+    else:
+        if code:
+            say(f"W&B mirror: ended before its time (exit code {code})")
 
 
 def _environment(tracking: TrackingConfig) -> dict[str, str]:
