@@ -157,6 +157,7 @@ def small_run(path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "reason"), [("missing", "no wandb here"), ("failing", "disk full")])
 def test_a_mirror_that_fails_says_so_in_one_line(tmp_path, monkeypatch, with_wandb, kind, reason):
     monkeypatch.setattr(tracking, "WAIT_SHARE", 1e6)
@@ -170,6 +171,7 @@ def test_a_mirror_that_fails_says_so_in_one_line(tmp_path, monkeypatch, with_wan
     assert line.startswith("W&B mirror off from here on (") and reason in line and "and more" not in line
 
 
+@pytest.mark.slow
 def test_a_hanging_mirror_is_left_behind_and_does_not_outlive_its_time(tmp_path, monkeypatch, with_wandb):
     with_wandb("hanging")
     run, said = small_run(tmp_path / "run"), []
