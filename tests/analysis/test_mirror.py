@@ -187,10 +187,10 @@ def test_an_evaluation_brings_its_grid_its_panels_and_its_manifest(run):
         assert picture.startswith(SIGNATURE) and point["evaluation/panels._type"] == "image-file"
         assert point["evaluation/panels.width"] > point["evaluation/panels.height"] > 300
     manifests = [found for found in records(run, "artifact") if found["type"] == "checkpoint"]
-    assert [found["aliases"][-1] for found in manifests] == run.manifest_names()
-    for found in manifests:
+    assert [set(found["aliases"]) for found in manifests] == [{"latest", name} for name in run.manifest_names()]
+    for found, name in zip(manifests, run.manifest_names(), strict=True):
         (entry,) = found["manifest"]["contents"]
-        assert Path(entry["local_path"]).read_bytes() == run.manifest_file(found["aliases"][-1]).read_bytes()
+        assert Path(entry["local_path"]).read_bytes() == run.manifest_file(name).read_bytes()
 
 
 @pytest.mark.slow
