@@ -6,7 +6,7 @@ Reads through `scaling.records` alone; the config is plain data here, so no mode
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,10 @@ def _is_run(path: Path) -> bool:
     return Run(path).config_file.is_file()
 
 
-def outcomes(run_dir: str | Path) -> pl.DataFrame:
+def outcomes(run_dir: str | Path, names: Collection[str] | None = None) -> pl.DataFrame:
     """A row per checkpoint × problem × budget of a run's complete evaluations, by step, budget, problem.
+
+    names: only of these checkpoints (None: of all).
 
     Columns of the manifest (checkpoint, step, phase, train_flops, rl_flops), the counts of the evaluation
     row, and its answers as `votes` (how often each), `right` (bool each) and `nulls`; FLOPs as floats.
@@ -90,7 +92,7 @@ def outcomes(run_dir: str | Path) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     incomplete: list[str] = []
     evaluated = set(run.evaluation_names())
-    for manifest in run.manifests():
+    for manifest in run.manifests() if names is None else map(run.read_manifest, names):
         name = manifest["name"]
         if name not in evaluated:
             if manifest["kind"] != "resume":

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from analysis.curves import Floats
 from analysis.estimators import effective_size
+
+if TYPE_CHECKING:  # that module loads JAX, which only a fit needs
+    from analysis.curves import Floats
 
 WIDTH = 60
 """Most points that are fitted; more are averaged in equal steps of log compute."""

@@ -99,7 +99,7 @@ def _offline(path: Path, x: str | None, y: str | None) -> tuple[list[Raw], list[
     wrong: list[str] = []
     for log in logs:
         try:
-            records, said = _inspect(log)
+            records, said = inspect(log)
             raw, more = _history(str(log), *_run(log, records), x, y)
         except TableError as problem:
             wrong += problem.lines
@@ -111,8 +111,11 @@ def _offline(path: Path, x: str | None, y: str | None) -> tuple[list[Raw], list[
     return raws, notes
 
 
-def _inspect(log: Path) -> tuple[list[dict[str, Any]], list[Note]]:
-    """All records of a log, and a note where it is cut short or a part of it is damaged and skipped."""
+def inspect(log: Path) -> tuple[list[dict[str, Any]], list[Note]]:
+    """All records of a log, and a note where it is cut short or a part of it is damaged and skipped.
+
+    Raises TableError for a file that is no log.
+    """
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
     environment = os.environ | {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -91,10 +92,11 @@ def run(
         from scaling.plan import plan as planned
 
         return print_plan(planned(resolve.config_and_directory(config, dir, overrides)[0]), json)
-    with Stop() as stop:
+    with Stop() as stop, ExitStack() as until_the_end:
         with stages.together(cluster):
             settings, path = hosts.first(lambda: resolve.config_and_directory(config, dir, overrides))
             with stages.alone(path):
+                until_the_end.enter_context(stages.mirrored(path, settings, quiet=json))
                 state = stages.train(path, settings, stop, evaluating=True, quiet=json)
                 if state == "done":
                     state = stages.evaluate(path, settings, stop, names=None, quiet=json)
@@ -120,7 +122,7 @@ def train(
 
     with Stop() as stop, stages.together(cluster):
         settings, path = hosts.first(lambda: resolve.config_and_directory(config, dir, overrides))
-        with stages.alone(path):
+        with stages.alone(path), stages.mirrored(path, settings, quiet=json):
             state = stages.train(path, settings, stop, evaluating=False, quiet=json)
     return finish(path, state, json, next=f"scaling evaluate {path}")
 
@@ -145,7 +147,7 @@ def evaluate(
 
     with Stop() as stop, stages.together(cluster):
         settings = hosts.first(opened)
-        with stages.alone(dir):
+        with stages.alone(dir), stages.mirrored(dir, settings, quiet=json):
             state = stages.evaluate(dir, settings, stop, names=checkpoints or None, quiet=json)
     return finish(dir, state, json, next=f"scaling fit {dir}; scaling report {dir}")
 
@@ -232,8 +234,9 @@ def report(dir: RunDirectory, *, json: Json = False) -> int:
     """Fit both curves; write report.html and its figures."""
     from scaling import resolve, stages
 
-    resolve.open_run(dir)
-    return reported(dir, stages.report(dir), json)
+    _, settings = resolve.open_run(dir)
+    with stages.mirrored(dir, settings, quiet=json):
+        return reported(dir, stages.report(dir), json)
 
 
 def plan(

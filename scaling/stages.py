@@ -50,6 +50,17 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
+def mirrored(path: Path, config: Config, quiet: bool) -> contextlib.AbstractContextManager[None]:
+    """With a mirror of the run in W&B, which belongs to the first host; around all stages of a command."""
+    from scaling import tracking
+
+    def say(line: str) -> None:
+        if not quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    return tracking.mirrored(path, config.tracking, say) if hosts.is_first() else contextlib.nullcontext()
+
+
 def prepare_jax(cpu_devices: int = 1) -> None:
     """Before JAX has devices: keep compiled programs, all of them, between processes; split the CPU."""
     _keep_programs()

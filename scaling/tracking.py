@@ -1,28 +1,31 @@
 """What a person sees of a run while it goes: the terminal, and Weights & Biases as a mirror of the records.
 
-Neither is a source of anything: losing them loses nothing. wandb and rich are imported when first used.
+Neither is a source of anything: losing them loses nothing. rich is imported when first used, and wandb never: the
+mirror is a process of its own, `analysis.mirror`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
-import secrets
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from scaling.config import Config
-from scaling.records import Row, Run, replace, tail
+from scaling.config import Config, TrackingConfig
+from scaling.records import Row
 
 LOG_SECONDS = 10.0
 """Least time between two lines of progress in a log."""
 DRAW_SECONDS = 0.2
 """Least time between two drawings of the progress bar."""
+WAIT_SHARE, WAIT_SECONDS = 0.02, 20.0
+"""How long the end of a run may wait for its mirror: a share of the run's time, and at most so long."""
 
 
 def human_flops(flops: float) -> str:
@@ -170,147 +173,65 @@ class Terminal:
 # Weights & Biases ------------------------------------------------------------------------------------------
 
 
-def train_point(row: Row) -> dict[str, float]:
-    """What W&B gets of a training row: the axes, and its metrics under the phase's name."""
-    metrics = {f"{row['phase']}/{name}": value for name, value in row["metrics"].items() if value is not None}
-    return {**_axes(row), **metrics, f"{row['phase']}/budget": row["budget"]}
+@contextlib.contextmanager
+def mirrored(run_dir: Path, tracking: TrackingConfig, say: Callable[[str], None]) -> Iterator[None]:
+    """With a process that mirrors the records of a run to W&B, until the end of this one at the latest.
 
-
-def evaluation_point(manifest: Row, rows: Sequence[Row]) -> dict[str, float]:
-    """What W&B gets of a finished evaluation: the axes, and the mean accuracy at each thinking budget."""
-    budgets = sorted({row["budget"] for row in rows})
-    accuracies = {b: [row["correct"] / row["samples"] for row in rows if row["budget"] == b] for b in budgets}
-    means = {f"evaluation/accuracy_at_{b}": sum(each) / len(each) for b, each in accuracies.items()}
-    return {**_axes(manifest), **means}
-
-
-def _axes(row: Row) -> dict[str, float]:
-    """Linear and logarithmic: W&B has no log axis. Floats, as its integers end at 64 bits."""
-    axes: dict[str, float] = {"step": row["step"]}
-    for name in ("train_flops", "rl_flops"):
-        axes[name] = float(row[name])
-        if row[name] > 0:
-            axes[f"log10_{name}"] = math.log10(row[name])
-    return axes
-
-
-class Mirror:
-    """Copies the records of a run to Weights & Biases; a failure ends the mirror in one line, never the run.
-
-    Offline, wandb starts a resumed run again at step 0. So the run's id, the number of points sent, the last
-    training step and the evaluations sent are kept in wandb.json of the run directory; the records say what
-    is new. WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY and WANDB_RUN_GROUP count as W&B documents them, and so does
-    WANDB_RUN_ID, which an agent of a W&B sweep sets, for a new run. One process at a time.
+    It reads what is written and gets a share of the processors that nobody else wants, so nothing here waits for
+    it but the end, and that for no more than a fiftieth of the time before. A mirror that is not through by then
+    ends by itself. WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY, WANDB_RUN_GROUP and WANDB_TAGS count as W&B documents
+    them, and so does WANDB_RUN_ID, which an agent of a W&B sweep sets, for a new run. `say` gets the one line of a
+    mirror that failed, from a thread of its own.
     """
+    environment = _environment(tracking)
+    process = None if environment["WANDB_MODE"] == "disabled" else _mirror(run_dir, environment, say)
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        if process is not None:
+            _leave(process, min(WAIT_SHARE * (time.monotonic() - began), WAIT_SECONDS), say)
 
-    def __init__(
-        self,
-        run_dir: str | Path,
-        config: Mapping[str, Any],
-        warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
-    ):
-        self._run, self._config, self._warn = Run(Path(run_dir)), config, warn
-        self._offset = 0
-        self._wandb: Any = None
-        if self._mode() != "disabled":
-            self._guard(self._start)
 
-    def sync(self) -> None:
-        """Send the training rows and the finished evaluations that have not been sent."""
-        if self._wandb is not None:
-            self._guard(self._sync)
+def _mirror(run_dir: Path, environment: dict[str, str], say: Callable[[str], None]) -> subprocess.Popen | None:
+    """Its process, which goes on until its standard input ends; None where it does not start."""
+    command = [sys.executable, "-P", "-m", "analysis.mirror", str(run_dir)]
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=nothing, text=True)
+    except OSError as error:
+        say(f"W&B mirror: does not start ({error}); the records go on")
+        return None
+    threading.Thread(target=_pass_on, args=(process.stdout, say), daemon=True).start()
+    return process
 
-    def finish(self) -> None:
-        """Send the rest and end the W&B run of this process."""
-        self.sync()
-        if self._wandb is not None:
-            self._guard(self._wandb.finish)
-            self._wandb = None
 
-    def _guard(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception as error:
-            failed, self._wandb = self._wandb, None
-            with contextlib.suppress(Exception):
-                failed.finish(exit_code=1)
-            reason = str(error).partition("\n")[0]
-            self._warn(f"W&B mirror off from here on ({type(error).__name__}: {reason}); the records go on")
+def _leave(process: subprocess.Popen, seconds: float, say: Callable[[str], None]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        say(f"W&B mirror: goes on without the run and ends by itself (process {process.pid})")
+    else:
+        if code:
+            say(f"W&B mirror: ended before its time (exit code {code})")
 
-    def _mode(self) -> str:
-        return os.environ.get("WANDB_MODE") or self._config["tracking"]["wandb"]
 
-    @property
-    def _file(self) -> Path:
-        return self._run.path / "wandb.json"
+def _environment(tracking: TrackingConfig) -> dict[str, str]:
+    """Of the mirror: what the environment leaves open, the config says."""
+    ours = {
+        "WANDB_MODE": tracking.wandb,
+        "WANDB_PROJECT": tracking.project,
+        "WANDB_RUN_GROUP": tracking.group,
+    }
+    found = dict(os.environ) | {name: os.environ.get(name) or value for name, value in ours.items()}
+    if found["WANDB_MODE"] == "offline":  # then nothing leaves the machine
+        found.setdefault("WANDB_ERROR_REPORTING", "false")
+    here = str(Path(__file__).parent.parent)
+    return found | {"PYTHONPATH": os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
-    def _start(self) -> None:
-        if self._mode() == "offline":  # then nothing leaves the machine
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        import wandb
 
-        if self._file.exists():
-            self._sent = json.loads(self._file.read_bytes())
-        else:
-            self._sent = {
-                "id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4),
-                "points": 0,
-                "step": 0,
-                "evaluations": [],
-            }
-            self._keep()
-        settings = wandb.Settings(
-            mode=self._mode(),  # pyright: ignore[reportArgumentType]: wandb names the known modes itself
-            reinit="create_new",
-            silent=True,
-            console="off",
-            init_timeout=30,
-            login_timeout=30,
-            disable_git=True,
-            disable_code=True,
-            disable_job_creation=True,
-            x_disable_stats=True,
-            x_disable_meta=True,
-            x_disable_machine_info=True,
-            x_save_requirements=False,
-        )
-        started = wandb.init(
-            id=self._sent["id"],
-            name=self._run.path.resolve().name,
-            project=os.environ.get("WANDB_PROJECT") or self._config["tracking"]["project"],
-            group=os.environ.get("WANDB_RUN_GROUP") or self._config["tracking"].get("group") or None,
-            dir=self._run.path,
-            resume="allow",
-            config=dict(self._config),
-            settings=settings,
-        )
-        for axis in ("step", "train_flops", "rl_flops", "log10_train_flops", "log10_rl_flops"):
-            started.define_metric(axis, hidden=True)
-        for metrics, axis in (("warm_start", "train"), ("rl", "rl"), ("evaluation", "train")):
-            started.define_metric(f"{metrics}/*", step_metric=f"log10_{axis}_flops")
-        self._wandb = started
-
-    def _sync(self) -> None:
-        rows, self._offset = tail(self._run.train_file, self._offset)
-        before = self._sent["points"]
-        for row in rows:
-            if row["step"] > self._sent["step"]:
-                self._log(train_point(row))
-                self._sent["step"] = row["step"]
-        grid = self._config["evaluation"]
-        manifests = set(self._run.manifest_names())
-        for name in self._run.evaluation_names():
-            if name in self._sent["evaluations"] or name not in manifests:
-                continue
-            if not self._run.evaluation_missing(name, grid["problems"], grid["budgets"]):
-                self._log(evaluation_point(self._run.read_manifest(name), self._run.evaluation_rows(name)))
-                self._sent["evaluations"].append(name)
-        if self._sent["points"] > before:
-            self._keep()
-
-    def _log(self, point: dict[str, float]) -> None:
-        self._wandb.log(point, step=self._sent["points"])
-        self._sent["points"] += 1
-
-    def _keep(self) -> None:
-        replace(self._file, json.dumps(self._sent, indent=1).encode() + b"\n")
+def _pass_on(lines: TextIO, say: Callable[[str], None]) -> None:
+    for line in lines:
+        say(line.rstrip("\n"))

@@ -6,7 +6,6 @@ would have done without the interruption, bit for bit; only seconds differ.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +27,10 @@ from scaling.rl import collect
 from scaling.sharding import make_mesh, place
 from scaling.tasks import make_task, warm_start_problems
 from scaling.timing import Stopwatch
-from scaling.tracking import Mirror, Terminal
+from scaling.tracking import Terminal
 
-MIRROR_SECONDS = 5.0
+HEARTBEAT_SECONDS = 5.0
+"""Most time between two heartbeats in status.json, but for a step that takes longer."""
 MOST_MISMATCH = {"float32": 0.01, "bfloat16": 0.1}
 """Nats a token by which sampler and trainer may differ: what rounding explains."""
 
@@ -236,50 +236,44 @@ def train(
     """
     run = Run.open(run_dir)
     trainer = Trainer(config, run, terminal.message)
-    mirror = Mirror(run_dir, dataclasses.asdict(config)) if hosts.is_first() else None
-    saved = mirrored = monotonic()
+    saved = beat = monotonic()
 
     def checkpoint(kind: str, targets: dict[str, list[float]]) -> None:
         name = trainer.save(kind, targets)
         if on_checkpoint is not None and kind != "resume":
             on_checkpoint(name)
 
-    try:
-        if trainer.step == 0 and trainer.phase == "rl" and not hosts.first(run.manifest_names):
-            checkpoint("start", {"train": [], "rl": []})
-        while not trainer.done:
-            if stop():
-                trainer.save("resume", {"train": [], "rl": []})
-                return "preempted"
-            before, warming = trainer.ledger, trainer.phase == "warm_start"
-            row = trainer.advance()
-            with trainer.watch("records"):
-                if hosts.is_first():
-                    run.append_train([row])
-            targets = crossings(config, before, trainer.ledger)
-            if warming and trainer.phase == "rl":
-                trainer.enter_rl()
-                checkpoint("start", targets)
-            elif trainer.done:
-                checkpoint("end", targets)
-            elif targets["train"] or targets["rl"]:
-                checkpoint("threshold", targets)
-            elif hosts.any_host(monotonic() - saved > config.schedule.resume_seconds):
-                checkpoint("resume", targets)
-            else:
-                targets = {}
-            now = monotonic()
-            saved = now if targets else saved
-            with trainer.watch("records"):
-                if mirror is not None and (targets or now - mirrored > MIRROR_SECONDS):
-                    mirrored = now
-                    run.write_status("running", "train")
-                    mirror.sync()
-                terminal.train_row(row, **_axis(config, row))
-        return "done"
-    finally:
-        if mirror is not None:
-            mirror.finish()
+    if trainer.step == 0 and trainer.phase == "rl" and not hosts.first(run.manifest_names):
+        checkpoint("start", {"train": [], "rl": []})
+    while not trainer.done:
+        if stop():
+            trainer.save("resume", {"train": [], "rl": []})
+            return "preempted"
+        before, warming = trainer.ledger, trainer.phase == "warm_start"
+        row = trainer.advance()
+        with trainer.watch("records"):
+            if hosts.is_first():
+                run.append_train([row])
+        targets = crossings(config, before, trainer.ledger)
+        if warming and trainer.phase == "rl":
+            trainer.enter_rl()
+            checkpoint("start", targets)
+        elif trainer.done:
+            checkpoint("end", targets)
+        elif targets["train"] or targets["rl"]:
+            checkpoint("threshold", targets)
+        elif hosts.any_host(monotonic() - saved > config.schedule.resume_seconds):
+            checkpoint("resume", targets)
+        else:
+            targets = {}
+        now = monotonic()
+        saved = now if targets else saved
+        with trainer.watch("records"):
+            if hosts.is_first() and (targets or now - beat > HEARTBEAT_SECONDS):
+                beat = now
+                run.write_status("running", "train")
+            terminal.train_row(row, **_axis(config, row))
+    return "done"
 
 
 def _axis(config: Config, row: dict[str, Any]) -> dict[str, Any]:

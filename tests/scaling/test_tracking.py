@@ -1,28 +1,25 @@
-"""Every record reaches W&B once, whatever happens in between; what a person sees is true and not too much."""
+"""What a person sees is true and not too much; a run goes on whatever becomes of its mirror."""
 
 import dataclasses
 import io
-import json
-import struct
+import itertools
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.config import Config, EvaluationConfig
+from scaling import tracking
+from scaling.config import Config, EvaluationConfig, TrackingConfig
 from scaling.records import Run
-from scaling.tracking import (
-    Mirror,
-    Terminal,
-    describe,
-    evaluation_point,
-    human_flops,
-    human_seconds,
-    train_point,
-)
+from scaling.tracking import Terminal, describe, human_flops, human_seconds
 
 CONFIG = dataclasses.replace(Config(), evaluation=EvaluationConfig(problems=2, budgets=(0, 8)))
 
@@ -32,22 +29,6 @@ def train_row(step, phase="rl"):
     metrics = {"reward": step / 10, "loss": None} if phase == "rl" else {"loss": 1 / step}
     axes = {"train_flops": warm + rl, "rl_flops": rl}
     return {"step": step, "phase": phase, "phase_step": step, "budget": 64, "metrics": metrics, **axes}
-
-
-def eval_rows(budgets=(0, 8)):
-    return [
-        {"problem": problem, "budget": budget, "samples": 4, "correct": problem + (budget > 0)}
-        for budget in budgets
-        for problem in range(2)
-    ]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    for name in ("WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DIR", "WANDB_RUN_ID", "WANDB_RUN_GROUP"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    return Run.create(tmp_path / "run", "seed: 0\n", "abc", {"time": 1.0})
 
 
 # Words
@@ -147,119 +128,93 @@ def test_neither_wandb_nor_rich_is_imported_before_it_is_used():
 
 # Weights & Biases
 
-
-def offline_records(run):
-    """The records of the offline files: LevelDB log blocks of protobuf messages."""
-    import wandb
-    from wandb.proto import wandb_internal_pb2
-
-    wandb.teardown()  # as at the end of a process: from here on the files are whole
-    for file in sorted(run.path.glob("wandb/offline-run-*/*.wandb"), key=lambda file: file.parent.name):
-        data, at, part = file.read_bytes(), 7, b""
-        while at + 7 <= len(data):
-            if 32768 - at % 32768 < 7:
-                at += 32768 - at % 32768
-                continue
-            _, size, kind = struct.unpack("<IHB", data[at : at + 7])
-            part += data[at + 7 : at + 7 + size]
-            at += 7 + size
-            if kind in (1, 4):
-                record = wandb_internal_pb2.Record()
-                record.ParseFromString(part)
-                part = b""
-                yield record
+FAKES = {
+    "missing": "raise ModuleNotFoundError('no wandb here')",
+    "failing": "def init(**_): raise OSError('disk full\\nand more')\ndef Settings(**_): return None",
+    "hanging": (
+        "import pathlib, time\n"
+        "def Settings(**_): return None\n"
+        "def init(dir, **_): (pathlib.Path(dir) / 'hangs').touch(); time.sleep(1e6)"
+    ),
+}
 
 
-def history(run):
-    """(W&B step, values) of every point."""
-    points = []
-    for record in offline_records(run):
-        if record.WhichOneof("record_type") == "history":
-            items = record.history.item
-            values = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
-            points.append((record.history.step.num, values))
-    return points
+@pytest.fixture
+def with_wandb(tmp_path, monkeypatch):
+    """Puts a module in the place of wandb, for the mirror."""
+
+    def put(kind):
+        (tmp_path / "fake" / "wandb").mkdir(parents=True)
+        (tmp_path / "fake" / "wandb" / "__init__.py").write_text(FAKES[kind])
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+
+    return put
 
 
-def raise_on_warning(line):
-    raise AssertionError(line)
+def small_run(path):
+    run = Run.create(path, yaml.safe_dump(asdict(CONFIG)), "abc", {"time": 1.0})
+    run.append_train([train_row(1)])
+    return run
 
 
-def test_every_record_reaches_wandb_once_over_two_processes(run):
-    run.append_train([train_row(1, "warm_start"), train_row(2)])
-    first = Mirror(run.path, asdict(CONFIG), warn=raise_on_warning)
-    first.sync()
-    run.append_train([train_row(3), train_row(4)])
-    run.write_manifest({"name": "00000004", **train_row(4)})
-    run.append_evaluation("00000004", eval_rows(budgets=[0]))
-    first.sync()
-    first.sync()
-    first.finish()
-
-    run.cut_train(3)
-    run.append_train([train_row(4), train_row(5)])
-    run.append_evaluation("00000004", eval_rows(budgets=[8]))
-    second = Mirror(run.path, asdict(CONFIG), warn=raise_on_warning)
-    second.finish()
-
-    points = history(run)
-    assert [step for step, _ in points] == list(range(6))
-    sent = [(values["step"], "evaluation/accuracy_at_8" in values) for _, values in points]
-    assert sent == [(1, False), (2, False), (3, False), (4, False), (5, False), (4, True)]
-    assert points[0][1]["warm_start/loss"] == 1.0
-    assert len({file.name for file in run.path.glob("wandb/offline-run-*/*.wandb")}) == 1, "another run id"
-    assert {file.name for file in run.path.iterdir()} >= {"wandb", "wandb.json"}
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "reason"), [("missing", "no wandb here"), ("failing", "disk full")])
+def test_a_mirror_that_fails_says_so_in_one_line(tmp_path, monkeypatch, with_wandb, kind, reason):
+    monkeypatch.setattr(tracking, "WAIT_SHARE", 1e6)
+    monkeypatch.setattr(tracking, "WAIT_SECONDS", 300.0)
+    with_wandb(kind)
+    run, said = small_run(tmp_path / "run"), []
+    with tracking.mirrored(run.path, CONFIG.tracking, said.append):
+        run.append_train([train_row(2)])
+    assert len(run.train_rows()) == 2
+    (line,) = said
+    assert line.startswith("W&B mirror off from here on (") and reason in line and "and more" not in line
 
 
-def test_a_sweeps_runs_are_one_group_and_an_agent_names_its_run(run, monkeypatch):
-    monkeypatch.setenv("WANDB_RUN_ID", "agents")
-    config = asdict(CONFIG)
-    config["tracking"]["group"] = "sizes"
-    Mirror(run.path, config, warn=raise_on_warning).finish()
-    (started,) = {
-        (record.run.run_id, record.run.run_group)
-        for record in offline_records(run)
-        if record.WhichOneof("record_type") == "run"
-    }
-    assert started == ("agents", "sizes")
+@pytest.mark.slow
+def test_a_hanging_mirror_is_left_behind_and_does_not_outlive_its_time(tmp_path, monkeypatch, with_wandb):
+    with_wandb("hanging")
+    run, said = small_run(tmp_path / "run"), []
+    with tracking.mirrored(run.path, CONFIG.tracking, said.append):
+        for step in itertools.count(2):
+            run.append_train([train_row(step)])
+            if (run.path / "hangs").exists():
+                break
+            time.sleep(0.1)
+    (line,) = said
+    pid = int(re.fullmatch(r".* goes on without the run and ends by itself \(process (\d+)\)", line)[1])
+    os.kill(pid, signal.SIGTERM)
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0), "what stops a run does not stop its mirror"
+    os.kill(pid, signal.SIGALRM)
+    assert os.waitpid(pid, 0)[0] == pid, "the kernel's alarm does"
 
 
-def test_points_have_linear_and_log_axes_and_no_missing_values():
-    point = train_point(train_row(9))
-    assert point["log10_train_flops"] == 10.0
-    assert point["rl_flops"] == 9e9
-    assert point["rl/reward"] == 0.9
-    assert "rl/loss" not in point
-    assert "log10_rl_flops" not in train_point(train_row(1, "warm_start")), "nothing spent has no logarithm"
-    assert evaluation_point(train_row(9), eval_rows())["evaluation/accuracy_at_0"] == 0.125
-    assert evaluation_point(train_row(9), eval_rows())["evaluation/accuracy_at_8"] == 0.375
-
-
-def test_a_failure_ends_the_mirror_with_one_line(run):
-    said = []
-    mirror = Mirror(run.path, asdict(CONFIG), warn=said.append)
-    run.train_file.write_text("{broken\n")
-    mirror.sync()
-    mirror.sync()
-    mirror.finish()
-    assert len(said) == 1
-    assert "train.jsonl, line 1" in said[0]
-    assert "\n" not in said[0]
-
-
-def test_a_mirror_that_cannot_start_warns_and_does_nothing(run):
-    (run.path / "wandb.json").write_text("{")
-    said = []
-    mirror = Mirror(run.path, asdict(CONFIG), warn=said.append)
-    mirror.sync()
-    mirror.finish()
-    assert len(said) == 1
-
-
-def test_disabled_does_nothing_and_the_environment_overrides_the_config(run, monkeypatch):
+def test_disabled_starts_no_process_and_the_environment_overrides_the_config(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    mirror = Mirror(run.path, asdict(CONFIG), warn=raise_on_warning)
-    mirror.sync()
-    mirror.finish()
-    assert not (run.path / "wandb.json").exists()
-    assert not (run.path / "wandb").exists()
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process"))
+    with tracking.mirrored(tmp_path, CONFIG.tracking, pytest.fail):
+        pass
+
+
+def test_a_mirror_that_does_not_start_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking.sys, "executable", str(tmp_path / "none"))
+    said = []
+    with tracking.mirrored(tmp_path, CONFIG.tracking, said.append):
+        said.append("the run")
+    assert said[0].startswith("W&B mirror: does not start (") and said[1:] == ["the run"]
+
+
+def test_the_mirror_has_what_the_environment_says_and_else_the_config(monkeypatch):
+    for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_RUN_GROUP", "WANDB_ERROR_REPORTING"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_ENTITY", "lab")
+    config = TrackingConfig(project="ours", group="sizes")
+    found = tracking._environment(config)
+    assert [found[f"WANDB_{name}"] for name in ("MODE", "PROJECT", "RUN_GROUP", "ENTITY", "ERROR_REPORTING")] == [
+        "offline", "ours", "sizes", "lab", "false",
+    ]  # fmt: skip
+    for name, value in {"WANDB_MODE": "online", "WANDB_PROJECT": "theirs", "WANDB_RUN_GROUP": ""}.items():
+        monkeypatch.setenv(name, value)
+    found = tracking._environment(config)
+    assert [found[f"WANDB_{name}"] for name in ("MODE", "PROJECT", "RUN_GROUP")] == ["online", "theirs", "sizes"]
+    assert "WANDB_ERROR_REPORTING" not in found

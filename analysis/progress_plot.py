@@ -1,0 +1,73 @@
+"""Where a run stands, as the two panels without any fit: cheap enough to draw at every evaluation (Altair)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from analysis.drawing import BLUE, GREEN, Chart, log_axis, powers, styled
+from analysis.load import headline_budget, votes_budget
+
+WIDTH, HEIGHT = 420, 300
+MARGIN = 0.15
+"""Decades left free on either side of the points."""
+
+
+def progress(estimates: pl.DataFrame) -> Chart:
+    """Accuracy, with 95% intervals: every checkpoint's against train compute, the last one's against test compute.
+
+    estimates: `analysis.load.estimates` of the evaluations so far. Train compute is that of RL once there is any.
+    """
+    headline, votes = headline_budget(estimates["budget"].unique().to_list()), votes_budget(estimates)
+    means = estimates.filter(pl.col("estimator") == "mean")
+    rl = float(estimates["rl_flops"].max()) > 0  # type: ignore[arg-type]
+    axis, compute = ("rl_flops", "RL train compute") if rl else ("train_flops", "Train compute")
+    trained = means.filter(pl.col("budget") == headline, pl.col(axis) > 0).sort(axis)
+    last = estimates.filter(pl.col("step") == pl.col("step").max())
+    ways = {
+        "thinking longer": last.filter(pl.col("estimator") == "mean"),
+        f"majority vote, budget {votes}": last.filter(pl.col("estimator") == "maj", pl.col("budget") == votes),
+    }
+    answered = pl.concat([rows.with_columns(pl.lit(way).alias("way")) for way, rows in ways.items()])
+    shown = pl.concat([trained, answered.drop("way")])
+    top = min(1.0, math.ceil(10 * float(shown["hi95"].max()) + 0.2) / 10)  # type: ignore[arg-type]
+    left = _panel(
+        trained.with_columns(pl.lit("one sample").alias("way")), axis, f"{compute} (FLOPs)", top, [BLUE],
+        f"Thinking budget {headline}, {means['n'][0]} problems",
+    )  # fmt: skip
+    right = _panel(
+        answered, "test_flops", "Test compute (FLOPs per problem)", top, [BLUE, GREEN],
+        f"Checkpoint of step {last['step'][0]}", legend=True,
+    )  # fmt: skip
+    return styled(alt.hconcat(left, right, spacing=36).resolve_scale(color="independent"))
+
+
+def _panel(
+    rows: pl.DataFrame, axis: str, name: str, top: float, colours: list[str], title: str, legend: bool = False
+) -> Any:
+    table = rows.select(pl.col(axis).log10().alias("x"), "way", "accuracy", "lo95", "hi95")
+    first, last = float(table["x"].min()), float(table["x"].max())  # type: ignore[arg-type]
+    x = log_axis(name, first - MARGIN, last + MARGIN, first=first - MARGIN)
+    ways = table["way"].unique(maintain_order=True).to_list()
+    colour = alt.Color(
+        "way:N", sort=ways, scale=alt.Scale(domain=ways, range=colours[: len(ways)]),
+        legend=alt.Legend(title=None) if legend else None,
+    )  # fmt: skip
+
+    def y(field: str) -> alt.Y:
+        scale = alt.Scale(domain=[0, top], nice=False, clamp=True)
+        return alt.Y(
+            f"{field}:Q", title="Held-out accuracy", scale=scale, axis=alt.Axis(format=".0%", tickCount=6)
+        )
+
+    base = alt.Chart(table).encode(x=x, color=colour)
+    layers = [
+        base.mark_rule(strokeWidth=1.5, opacity=0.7).encode(y=y("lo95"), y2="hi95:Q"),
+        base.mark_line(strokeWidth=1.5).encode(y=y("accuracy")),
+        base.mark_point(size=50, filled=True, opacity=1).encode(y=y("accuracy")),
+        *powers(x, first - MARGIN, last + MARGIN, HEIGHT),
+    ]
+    return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)
