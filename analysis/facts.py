@@ -1,7 +1,7 @@
 """The facts of a run's report as plain data: what answer.json holds and `scaling report --json` prints.
 
-Compute is in FLOPs, test compute in FLOPs per problem, accuracy a share in [0, 1], budgets in thinking tokens, time
-in seconds; an interval's ends are lo90, hi90 (90%) or lo95, hi95 (95%). One JSON object:
+Compute is in FLOPs, test compute in FLOPs per problem, accuracy a share in [0, 1], budgets in thinking tokens,
+time in seconds; an interval's ends are lo90, hi90 (90%) or lo95, hi95 (95%). One JSON object:
 
     question        what is asked
     answer          the answer on training in one sentence
@@ -14,8 +14,8 @@ in seconds; an interval's ends are lo90, hi90 (90%) or lo95, hi95 (95%). One JSO
     numbers         accuracy before RL and at the last checkpoint, sizes, and what each axis spans in decades
     left_out        a line for each evaluation that is incomplete or damaged, an empty list where none is
     answers         one object a curve, as in `analysis.answers`, with its table and fits
-    train_test      {points, rate, reason, misfit, weights, converged}, rate the test compute that 10× train compute
-                    is worth; or {reason}
+    train_test      {points, rate, reason, misfit, weights, converged}, rate the times of test compute that 10×
+                    train compute is worth; or {reason}
     more_samples    {budget, drawn, problems, pass, maj}, each {at: {k: estimate}, limit}; or {reason}
     backtest        {forecasts, left_out}: of this run's curves with the last points hidden, each {curve,
                     hidden_times, seen, last_seen, hidden, inside, mean_error, points}, a point {compute, median,
@@ -26,7 +26,8 @@ in seconds; an interval's ends are lo90, hi90 (90%) or lo95, hi95 (95%). One JSO
                     of nothing
     calibration     as in `analysis.answers`
     assumptions     what was assumed, a sentence each
-    reproduction    {commands, started_with, config_hash, seed, fit_seed, source, python, packages, platform, devices}
+    reproduction    {commands, started_with, config_hash, seed, fit_seed, source, python, packages, platform,
+                    devices}
 
 `scaling report --json` adds run (the directory), state, files and next.
 """
@@ -70,8 +71,8 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pola
 ASSUMPTIONS = (
     "The next decade of compute continues the regime of the last points. No formula foresees a late second rise; "
     "the guarded view leaves room for a drift as large as this curve's own past, or a usual curve's, has shown.",
-    "The held-out problems stand for the ones that matter: every interval is over redrawing problems, the same ones "
-    "at every point, and over the scatter of checkpoints about the curve.",
+    "The held-out problems stand for the ones that matter: every interval is over redrawing problems, the same "
+    "ones at every point, and over the scatter of checkpoints about the curve.",
     "One run with one seed: what another seed would give is not in the intervals.",
     "What is said of more samples is said of these problems and of samples drawn like these ones.",
 )
@@ -136,7 +137,8 @@ def _decades(compute: Any) -> float:
 
 
 def _compute(found: Study) -> list[dict[str, Any]]:
-    """By phase, the last step's ledger, or the last checkpoint's where that counts more; evaluation by its rows."""
+    """By phase, the last step's ledger, or the last checkpoint's where that counts more; evaluation by its "
+    "rows."""
     ledgers = [row["ledger"] for row in (*found.run.train_rows()[-1:], *found.run.manifests()[-1:])]
     flops, tokens, seconds = (
         {

@@ -95,9 +95,9 @@ class Evaluations:
     """A run's evaluations, and a line for each that is left out."""
 
     outcomes: pl.DataFrame
-    """A row per checkpoint × problem × budget of the complete evaluations, by step, budget, problem: columns of the
-    manifest (checkpoint, step, phase, train_flops, rl_flops), the counts of the evaluation row, and its answers
-    as `votes` (how often each), `right` (bool each) and `nulls`; FLOPs as floats."""
+    """A row per checkpoint × problem × budget of the complete evaluations, by step, budget, problem: columns of
+    the manifest (checkpoint, step, phase, train_flops, rl_flops), the counts of the evaluation row, and its
+    answers as `votes` (how often each), `right` (bool each) and `nulls`; FLOPs as floats."""
     incomplete: tuple[str, ...]
     damaged: tuple[str, ...]
 

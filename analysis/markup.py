@@ -23,7 +23,8 @@ p, ul { max-width: 50em; margin: .5em 0; } ul { padding-left: 1.2em; } li { marg
 .note, figcaption { color: #555; font-size: .92em; max-width: 54em; }
 figure { margin: 1em 0; } figcaption { margin-top: .3em; }
 .charts { display: flex; flex-wrap: wrap; gap: .5em 1em; }
-.chart, .wide { overflow-x: auto; max-width: 100%; }
+.charts > * { min-width: 0; max-width: 100%; }
+.chart, .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9em; font-variant-numeric: tabular-nums; margin: .6em 0; }
 th, td { padding: .28em .8em; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }
 th { font-weight: 600; vertical-align: bottom; } td:first-child, th:first-child { text-align: left; }
@@ -34,7 +35,6 @@ pre { background: #f5f5f5; padding: .7em 1em; font-size: .88em; white-space: pre
 @media (max-width: 600px) {
   body { padding: 1.2em .9em 2em; } h1 { font-size: 1.35em; }
   .answer p:first-child { font-size: 1.08em; }
-  .chart svg { height: auto; width: 100%; min-width: 430px; }
   th, td { padding: .28em .5em; }
 }
 @page { size: A4; margin: 14mm; }
@@ -66,14 +66,11 @@ def listed(lines: Iterable[Any]) -> str:
 
 
 def apart(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The charts of a concatenation, each a spec of its own, so that they stand side by side or one above the
-    other as the page has room; any other chart as it is."""
-    joined = [name for name in ("hconcat", "concat") if name in spec]
-    if not joined:
+    """The charts of a grid, each a spec of its own, so that they wrap as the page has room; others as they are."""
+    if "concat" not in spec:
         return [dict(spec)]
-    (name,) = joined
-    shared = {k: v for k, v in spec.items() if k not in (name, "spacing", "columns", "resolve")}
-    return [shared | part for part in spec[name]]
+    shared = {k: v for k, v in spec.items() if k not in ("concat", "spacing", "columns")}
+    return [shared | part for part in spec["concat"]]
 
 
 def figure(name: str, spec: Mapping[str, Any], alt: str, caption: str = "") -> str:

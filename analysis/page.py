@@ -12,12 +12,12 @@ from analysis.words import flops, percent, seconds
 Facts = Mapping[str, Any]
 Specs = Mapping[str, Mapping[str, Any]]
 FITTED = f"""
-<p>Five formulas are fitted to each curve, to counts of right answers. No formula is trusted alone: each has a weight,
-by how well it explains the points for the parameters it has (its evidence), and by how well it forecast the curve's
-later points from its earlier ones (its skill). {REPLICATES} times over, the problems are drawn anew, the same ones at
-every point, checkpoints scatter anew about the curve, and every formula is fitted again: the spread of these fits is
-what chance could have done. Where a curve's first points belong to an earlier regime, which the later ones
-contradict, they are left out, and the table of numbers says so.</p>
+<p>Five formulas are fitted to each curve, to counts of right answers. No formula is trusted alone: each has a
+weight, by how well it explains the points for the parameters it has (its evidence), and by how well it forecast the
+curve's later points from its earlier ones (its skill). {REPLICATES} times over, the problems are drawn anew, the
+same ones at every point, checkpoints scatter anew about the curve, and every formula is fitted again: the spread of
+these fits is what chance could have done. Where a curve's first points belong to an earlier regime, which the later
+ones contradict, they are left out, and the table of numbers says so.</p>
 <p>A forecast joins two views. One believes the formulas. The other, guarded one believes none: it continues
 recent trends, damped, and drifts as far from them as its past forecasts were off. The further ahead, the less the
 formulas are believed; the table of numbers says how often at 10×.</p>
@@ -48,7 +48,8 @@ def page(facts: Facts, specs: Specs) -> str:
     }
     body = "\n".join(f"<section><h2>{safe(name)}</h2>\n{text}</section>" for name, text in sections.items())
     return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{safe(title)}</title><style>{STYLE}</style></head><body><main>
 <h1>{safe(title)}</h1>
 <p>{safe(facts["question"])} {safe(about)}</p>
@@ -70,16 +71,17 @@ def _panels(facts: Facts, specs: Specs) -> str:
     began = "" if before is None else f"from {percent(before)} before RL "
     seen = (
         f"Two charts of accuracy against compute on logarithmic axes. Training: {began}to "
-        f"{percent(numbers['accuracy_last'])} at the last checkpoint. Answering: longer thinking and majority votes, "
-        f"at up to three checkpoints. {' '.join(facts['sentences'].values())}"
+        f"{percent(numbers['accuracy_last'])} at the last checkpoint. Answering: longer thinking and majority "
+        f"votes, at up to three checkpoints. {' '.join(facts['sentences'].values())}"
     )
     caption = (
-        "Left: training, by the FLOPs of RL. The state before RL stands apart at the left, because a logarithmic axis "
-        "has no zero. Right: answering, at up to three checkpoints, by thinking longer and by a majority vote of "
-        f"samples with {facts['votes_budget']} tokens of thinking each. Points carry 95% intervals. Bands: half and "
-        "nine tenths of what is to be expected; dashed: extrapolated beyond the data. The left panel shows the mean "
-        f"accuracy of one sample at the middle thinking budget ({facts['headline_budget']} tokens), the vote is at "
-        "the largest budget with the most samples: both chosen by this rule, not by their result."
+        "Left: training, by the FLOPs of RL. The state before RL stands apart at the left, because a logarithmic "
+        "axis has no zero. Right: answering, at up to three checkpoints, by thinking longer and by a majority "
+        f"vote of samples with {facts['votes_budget']} tokens of thinking each. Points carry 95% intervals. "
+        "Bands: half and nine tenths of what is to be expected; dashed: extrapolated beyond the data. The left "
+        f"panel shows the mean accuracy of one sample at the middle thinking budget ({facts['headline_budget']} "
+        "tokens), the vote is at the largest budget with the most samples: both chosen by this rule, not by "
+        "their result."
     )
     return figure("panels", specs["panels"], seen, caption)
 
@@ -92,9 +94,9 @@ def _answers(facts: Facts) -> str:
     rows += [[name.strip(), *(one.get(name, "") for one in tables)] for name in names]
     reasons = [f"{found['curve']}: {found['reason']}." for found in curves if found["reason"]]
     note = (
-        "Median and 90% interval. Test compute is FLOPs per problem. “Worth … items”: as many independent coin flips "
-        "would be as certain. “Beyond”: further than the answer names. Headroom: what is left to gain up to the "
-        "asymptote, the accuracy at endless compute. "
+        "Median and 90% interval. Test compute is FLOPs per problem. “Worth … items”: as many independent coin "
+        "flips would be as certain. “Beyond”: further than the answer names. Headroom: what is left to gain up "
+        "to the asymptote, the accuracy at endless compute. "
     )
     return (
         f"{table(['', *(found['curve'] for found in curves)], rows, 'text')}"
@@ -119,11 +121,12 @@ def _train_test(facts: Facts, specs: Specs) -> str:
         else f"Ten times the train compute is worth {_times(rate['median'])} the test compute "
         f"(90% interval: {_times(rate['lo90'])} to {_times(rate['hi90'])}), at equal accuracy."
     )
+    misfit = 100 * traded["misfit"]
     caption = (
         f"A surface fitted to {traded['points']} points, with lines of equal accuracy; paler: extrapolated. Points "
-        f"lie {100 * traded['misfit']:.1f} points of accuracy (standard deviation) about it, beyond what chance "
-        "explains: trust no line more closely. Train compute counts the warm start too."
-        + ("" if traded["converged"] else " Not every form of it converged.")
+        f"lie {misfit:.1f} points of accuracy (standard deviation) about it beyond what chance explains"
+        f"{': trust no line more closely' if misfit >= 0.05 else ''}. Train compute counts the warm start too."
+        f"{'' if traded['converged'] else ' Not every form of it converged.'}"
     )
     surface = figure("frontier", specs["frontier"], f"Map of fitted accuracy. {sentence}", caption)
     return f"<p>{safe(sentence)}</p>{surface}{heat}"
@@ -143,8 +146,9 @@ def _more_samples(found: Facts) -> str:
     rows.append(["no bound", *(_estimate(found[way]["limit"]) for way in WAYS)])
     note = (
         f"Median and 90% interval, of the last checkpoint with {found['budget']} tokens of thinking, for these "
-        f"{found['problems']} problems. That any sample is right helps where a verifier picks it out. Its limit is the "
-        "share of problems that are solved at all; that of the majority, of problems whose commonest answer is right."
+        f"{found['problems']} problems. That any sample is right helps where a verifier picks it out. Its limit "
+        "is the share of problems that are solved at all; that of the majority, of problems whose commonest "
+        "answer is right."
     )
     head = ["Samples k", "pass@k: any is right", "maj@k: their majority is right"]
     return f'{table(head, rows)}<p class="note">{safe(note)}</p>'
@@ -192,13 +196,13 @@ def _backtest(facts: Facts, specs: Specs) -> str:
         return f"<p>No curve has enough points to hide any and still forecast them.</p>{gaps}"
     inside, hidden = (sum(one[name] for one in made) for name in ("inside", "hidden"))
     told = (
-        f"The last points of each curve were hidden, forecast from the points before them, and compared: {inside} of "
-        f"{hidden} lay inside their 90% interval."
+        f"The last points of each curve were hidden, forecast from the points before them, and compared: "
+        f"{inside} of {hidden} lay inside their 90% interval."
     )
     note = (
-        "Points of one forecast move together, and the longer ranges hold the points of the shorter: the count is no "
-        "count of independent trials. Widths of intervals were learned from public curves, not from this run. An "
-        "interval is of what would be measured, with the noise of its samples."
+        "Points of one forecast move together, and the longer ranges hold the points of the shorter: the count "
+        "is no count of independent trials. Widths of intervals were learned from public curves, not from this "
+        "run. An interval is of what would be measured, with the noise of its samples."
     )
     counts = [
         [
@@ -258,8 +262,9 @@ def _fitted(facts: Facts) -> str:
     formulas = listed(f"{fit['form']}: {fit['formula']} ({fit['reference']})" for fit in forms.values())
     head = ["Curve", "Formula", "Parameters", "Weight", "Log-evidence", "Skill", "Converged, starts that agree"]
     note = (
-        "C: compute, FLOPs; y: accuracy. Weight: share of the formula among those believed. Log-evidence: 0 for one "
-        "that met every point without a parameter. Skill: mean log-density of later points, forecast from earlier."
+        "C: compute, FLOPs; y: accuracy. Weight: share of the formula among those believed. Log-evidence: 0 for "
+        "one that met every point without a parameter. Skill: mean log-density of later points, forecast from "
+        "earlier."
     )
     fits = f'{formulas}{table(head, rows, "text")}<p class="note">{safe(note)}</p>' if rows else ""
     return f"{FITTED}<p>{safe(calibrated)}</p><p>Assumed:</p>{listed(facts['assumptions'])}{fits}"
@@ -289,8 +294,8 @@ def _before_after(rows: Sequence[Facts]) -> str:
     ]
     head = ["Thinking budget, tokens", "Accuracy", "Accuracy where stopped by itself", "Malformed", "Slips"]
     note = (
-        "Stopped by itself: samples whose thinking ended before the budget forced it. Malformed: samples without an "
-        "answer that could be read. Slips: checkable lines of thinking that are false."
+        "Stopped by itself: samples whose thinking ended before the budget forced it. Malformed: samples without "
+        "an answer that could be read. Slips: checkable lines of thinking that are false."
     )
     return f'{table(head, cells)}<p class="note">{safe(note)}</p>'
 
@@ -313,7 +318,7 @@ def _reproduction(found: Facts) -> str:
     ]
     commands = "\n".join(found["commands"])
     return (
-        "<p>The whole experiment again, from its own config, into a new directory; then the stages on this run, each "
-        f"by itself: evaluate, fit, report, and the table of all points.</p><pre>{safe(commands)}</pre>"
+        "<p>The whole experiment again, from its own config, into a new directory; then the stages on this run, "
+        f"each by itself: evaluate, fit, report, and the table of all points.</p><pre>{safe(commands)}</pre>"
         f"{table(['', ''], rows, 'text')}"
     )

@@ -33,7 +33,8 @@ def _panel(one: Comparison) -> Any:
     task = one.made.task
     seen = task.series.inside
     compute = np.concatenate([task.series.compute[seen], task.compute])
-    kinds = [list(KINDS)[0]] * int(seen.sum()) + [list(KINDS)[1 if inside else 2] for inside in one.inside]
+    known, within, outside = KINDS
+    kinds = [known] * int(seen.sum()) + [within if inside else outside for inside in one.inside]
     points = pl.DataFrame(
         {"x": np.log10(compute), "compute": compute, "accuracy": np.concatenate([task.series.y[seen], task.y])}
     ).with_columns(kind=pl.Series(kinds))
@@ -63,6 +64,6 @@ def _panel(one: Comparison) -> Any:
         .encode(x=x, y=alt.Y("accuracy:Q", **axis), tooltip=tips, **look),
         *powers(x, low, high, HEIGHT),
     ]  # fmt: skip
-    within = f"{int(one.inside.sum())} of {len(one.inside)} hidden points inside their 90% interval"
-    named = alt.TitleParams(text=title(one), subtitle=within, fontSize=13, subtitleFontSize=12)
+    counted = f"{int(one.inside.sum())} of {len(one.inside)} hidden points inside their 90% interval"
+    named = alt.TitleParams(text=title(one), subtitle=counted, fontSize=13, subtitleFontSize=12)
     return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=named)
