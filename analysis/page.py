@@ -13,14 +13,14 @@ Facts = Mapping[str, Any]
 Specs = Mapping[str, Mapping[str, Any]]
 FITTED = f"""
 <p>Five formulas are fitted to each curve, to counts of right answers. No formula is trusted alone: each has a
-weight, by how well it explains the points for the parameters it has (its evidence), and by how well it forecast the
-curve's later points from its earlier ones (its skill). {REPLICATES} times over, the problems are drawn anew, the
-same ones at every point, checkpoints scatter anew about the curve, and every formula is fitted again: the spread of
-these fits is what chance could have done. Where a curve's first points belong to an earlier regime, which the later
-ones contradict, they are left out, and the table of numbers says so.</p>
+weight, by how well it explains the points for the parameters it has (its evidence), and by how well it
+forecast the curve's later points from its earlier ones (its skill). {REPLICATES} times over, the problems are
+drawn anew, the same ones at every point, checkpoints scatter anew about the curve, and every formula is
+fitted again: the spread of these fits is what chance could have done. Where a curve's first points belong to
+an earlier regime, which the later ones contradict, they are left out, and the table of numbers says so.</p>
 <p>A forecast joins two views. One believes the formulas. The other, guarded one believes none: it continues
-recent trends, damped, and drifts as far from them as its past forecasts were off. The further ahead, the less the
-formulas are believed; the table of numbers says how often at 10×.</p>
+recent trends, damped, and drifts as far from them as its past forecasts were off. The further ahead, the less
+the formulas are believed; the table of numbers says how often at 10×.</p>
 """
 
 
@@ -54,9 +54,9 @@ def page(facts: Facts, specs: Specs) -> str:
 <h1>{safe(title)}</h1>
 <p>{safe(facts["question"])} {safe(about)}</p>
 <div class="answer"><p>{safe(lead)}</p>{"".join(f"<p>{safe(sentence)}</p>" for sentence in others)}</div>
-<p class="note">Saturated means: ten times the compute gains less than 2 points of accuracy (100 points are all
-problems right) with a probability of at least 0.9. Not saturated: it gains more with that probability. Otherwise it
-cannot be told. Compute is counted in floating-point operations (FLOPs).</p>
+<p class="note">Saturated means: ten times the compute gains less than 2 points of accuracy (100 points are
+all problems right) with a probability of at least 0.9. Not saturated: it gains more with that probability.
+Otherwise it cannot be told. Compute is counted in floating-point operations (FLOPs).</p>
 {warning}
 {body}
 </main>
@@ -123,8 +123,8 @@ def _train_test(facts: Facts, specs: Specs) -> str:
     )
     misfit = 100 * traded["misfit"]
     caption = (
-        f"A surface fitted to {traded['points']} points, with lines of equal accuracy; paler: extrapolated. Points "
-        f"lie {misfit:.1f} points of accuracy (standard deviation) about it beyond what chance explains"
+        f"A surface fitted to {traded['points']} points, with lines of equal accuracy; paler: extrapolated. "
+        f"Points lie {misfit:.1f} points of accuracy (standard deviation) about it beyond what chance explains"
         f"{': trust no line more closely' if misfit >= 0.05 else ''}. Train compute counts the warm start too."
         f"{'' if traded['converged'] else ' Not every form of it converged.'}"
     )
