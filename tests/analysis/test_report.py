@@ -43,9 +43,8 @@ def test_the_page_needs_nothing_else_and_stays_small(written):
     assert outside_of_scripts.count("<script") == 2
     assert not re.search(r"\b(src|href|url)\s*[=(]|@import", outside_of_scripts)
     places = re.findall(r'class="chart" id="([\w-]+)"', page)
-    assert sorted(re.findall(r"vegaEmbed\('#([\w-]+)'", page)) == sorted(places) and len(places) == len(
-        set(places)
-    )
+    assert sorted(re.findall(r"vegaEmbed\('#([\w-]+)'", page)) == sorted(places)
+    assert len(places) == len(set(places))
     assert {"panels-0", "heatmap-0", "frontier-0", "backtest-0", "compute-0", "time-0"} <= set(places)
     assert page.count('role="img" aria-label="') == 6
 
