@@ -79,7 +79,8 @@ def run_backtest(estimates: pl.DataFrame) -> RunBacktest:
 
 def _task(way: Way, hidden: float) -> Task | str:
     compute = way.points[way.axis]
-    past = compute <= (compute.max() or 0.0) / hidden  # type: ignore[operator]
+    # Thresholds are fractions of a decade: a point may lie on the border but for rounding.
+    past = compute <= float(compute.max() or 0.0) / hidden * (1 + 1e-9)  # type: ignore[arg-type]
     seen, after = way.points.filter(past), way.points.filter(~past).sort(way.axis)
     usable = seen.filter(pl.col(way.axis) > 0)[way.axis].n_unique()
     if usable < MIN_POINTS:
