@@ -1,6 +1,6 @@
 """Answers as data and as text: what `scaling fit` prints and writes.
 
-The JSON object of `scaling fit --json` (and of a run's answer.json) has
+The JSON object of `scaling fit --json` has (a run's answer.json: `analysis.facts`)
 
     verdict      the sentences of all curves
     definition   what saturated, not saturated and cannot tell mean

@@ -5,6 +5,7 @@ Reads through `scaling.records` alone; the config is plain data here, so no mode
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -74,16 +75,21 @@ def _is_run(path: Path) -> bool:
     return Run(path).config_file.is_file()
 
 
-def outcomes(run_dir: str | Path, names: Collection[str] | None = None) -> pl.DataFrame:
-    """A row per checkpoint × problem × budget of a run's complete evaluations, by step, budget, problem.
+@dataclass(frozen=True)
+class Evaluations:
+    """A run's evaluations, and a line for each that is left out."""
 
-    names: only of these checkpoints (None: of all).
+    outcomes: pl.DataFrame
+    """A row per checkpoint × problem × budget of the complete evaluations, by step, budget, problem: columns of
+    the manifest (checkpoint, step, phase, train_flops, rl_flops), the counts of the evaluation row, and its
+    answers as `votes` (how often each), `right` (bool each) and `nulls`; FLOPs as floats."""
+    incomplete: tuple[str, ...]
+    damaged: tuple[str, ...]
 
-    Columns of the manifest (checkpoint, step, phase, train_flops, rl_flops), the counts of the evaluation
-    row, and its answers as `votes` (how often each), `right` (bool each) and `nulls`; FLOPs as floats.
-    Evaluations that lack problems or budgets are left out, with a logged warning that names them. Raises
-    RecordError at a damaged file.
-    """
+
+def evaluations(run_dir: str | Path, names: Collection[str] | None = None) -> Evaluations:
+    """The evaluations of a run, all of them or those of the named checkpoints. Raises RecordError where its
+    config or a manifest is damaged."""
     run = Run.open(run_dir)
     plain = config(run_dir)
     problems = int(setting(plain, "evaluation.problems"))
@@ -91,6 +97,7 @@ def outcomes(run_dir: str | Path, names: Collection[str] | None = None) -> pl.Da
     wanted = {(p, b) for p in range(problems) for b in budgets}
     rows: list[dict[str, Any]] = []
     incomplete: list[str] = []
+    damaged: list[str] = []
     evaluated = set(run.evaluation_names())
     for manifest in run.manifests() if names is None else map(run.read_manifest, names):
         name = manifest["name"]
@@ -98,17 +105,35 @@ def outcomes(run_dir: str | Path, names: Collection[str] | None = None) -> pl.Da
             if manifest["kind"] != "resume":
                 incomplete.append(f"{name} (not evaluated)")
             continue
-        found = [r for r in run.evaluation_rows(name) if (r["problem"], r["budget"]) in wanted]
-        if len(found) < len(wanted):
-            incomplete.append(f"{name} ({len(found)} of {len(wanted)} cells)")
-            continue
         state = {"checkpoint": name} | {key: manifest[key] for key in ("step", "phase")}
         state |= {key: float(manifest[key]) for key in ("train_flops", "rl_flops")}
         place = run.evaluation_file(name)
-        rows.extend(state | _outcome(place, row) for row in found)
-    if incomplete:
-        log.warning("%s: left out, evaluation incomplete: %s", run.path, ", ".join(incomplete))
-    return pl.DataFrame(rows, schema=OUTCOMES).sort("step", "budget", "problem")
+        try:
+            found = [r for r in run.evaluation_rows(name) if (r["problem"], r["budget"]) in wanted]
+            read = [state | _outcome(place, row) for row in found]
+        except RecordError as error:
+            damaged.append(str(error))
+            continue
+        if len(found) < len(wanted):
+            incomplete.append(f"{name} ({len(found)} of {len(wanted)} cells)")
+            continue
+        rows.extend(read)
+    frame = pl.DataFrame(rows, schema=OUTCOMES).sort("step", "budget", "problem")
+    return Evaluations(frame, tuple(incomplete), tuple(damaged))
+
+
+def outcomes(run_dir: str | Path, names: Collection[str] | None = None) -> pl.DataFrame:
+    """`Evaluations.outcomes` of a run, or of the named checkpoints, whose evaluations are sound.
+
+    Those that lack problems or budgets are left out, with a logged warning that names them. Raises RecordError
+    with a line for each damaged one.
+    """
+    found = evaluations(run_dir, names)
+    if found.damaged:
+        raise RecordError("\n".join(found.damaged))
+    if found.incomplete:
+        log.warning("%s: left out, evaluation incomplete: %s", run_dir, ", ".join(found.incomplete))
+    return found.outcomes
 
 
 def _outcome(place: Path, row: dict[str, Any]) -> dict[str, Any]:
@@ -163,10 +188,13 @@ def estimates(run_dir: str | Path, frame: pl.DataFrame | None = None) -> pl.Data
 def evaluation_seconds(run_dir: str | Path) -> tuple[float, float]:
     """Wall time of all evaluations of a run, complete or not, and of the compilation that they waited for.
 
-    A row that says nothing counts nothing.
+    A row that says nothing counts nothing, nor does a damaged evaluation.
     """
     run = Run.open(run_dir)
-    rows = [row for name in run.evaluation_names() for row in run.evaluation_rows(name)]
+    rows: list[dict[str, Any]] = []
+    for name in run.evaluation_names():
+        with contextlib.suppress(RecordError):
+            rows += run.evaluation_rows(name)
     return sum(row.get("seconds", 0.0) for row in rows), sum(row.get("compile_seconds", 0.0) for row in rows)
 
 

@@ -35,32 +35,39 @@ class Study:
     states: tuple[str, ...]
     """Checkpoints before RL, in the middle of its logarithmic range, and last; fewer where they coincide."""
     curves: tuple[StudyCurve, ...]
+    left_out: tuple[str, ...]
+    """A line for each evaluation that is incomplete or damaged."""
+    seed: int
+    """Of the fits."""
 
     def curve(self, key: str) -> StudyCurve:
         return next(curve for curve in self.curves if curve.key == key)
 
 
 def study(run_dir: str | Path, seed: int = 0) -> Study:
-    """Load a run, fit its curves, answer. Raises RecordError where no evaluation is complete."""
+    """Load a run, fit its curves, answer. Raises RecordError where no evaluation is complete and sound."""
     run = Run.open(run_dir)
-    outcomes = load.outcomes(run_dir)
-    if outcomes.is_empty():
-        raise RecordError(f"{run.path}: no complete evaluation; `scaling evaluate` makes them")
-    estimates = load.estimates(run_dir, outcomes)
+    found = load.evaluations(run_dir)
+    if found.outcomes.is_empty():
+        lines = (f"{run.path}: no complete evaluation; `scaling evaluate` makes them", *found.damaged)
+        raise RecordError("\n".join(lines))
+    estimates = load.estimates(run_dir, found.outcomes)
     ways = load.ways(estimates)
     fitted = fit_series([way.series() for way in ways], seed=seed)
     return Study(
         run=run,
         config=load.config(run_dir),
-        outcomes=outcomes,
+        outcomes=found.outcomes,
         estimates=estimates,
         headline=load.headline_budget(estimates["budget"].unique().to_list()),
         votes=load.votes_budget(estimates),
         states=_states(ways[0].points),
         curves=tuple(
-            StudyCurve(found.series, found.forecast, found.answer, way.key)
-            for way, found in zip(ways, fitted, strict=True)
+            StudyCurve(one.series, one.forecast, one.answer, way.key)
+            for way, one in zip(ways, fitted, strict=True)
         ),
+        left_out=(*(f"incomplete: {line}" for line in found.incomplete), *found.damaged),
+        seed=seed,
     )
 
 

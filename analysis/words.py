@@ -29,6 +29,25 @@ def describe(found: Answer) -> str:
     return text + "; no asymptote is identified."
 
 
+def plain(found: Answer, doing: str) -> str:
+    """The answer of an accuracy as one sentence for who reads nothing else; doing: "training with …"."""
+    gain, now = found.gain_10x, found.now
+    if gain is None or now is None:
+        return f"Whether {doing} is saturated cannot be told: {found.reason}."
+    numbers = f"90% interval {points(gain.lo90)} to {points(gain.hi90)}"
+    if found.verdict == "cannot tell":
+        return (
+            f"Whether {doing} is saturated cannot be told: from the {percent(now.median)} accuracy of now, ten "
+            f"times its compute is expected to bring {points(gain.median)} points ({numbers})."
+        )
+    worse = ", and gets worse with compute" if found.worsens else ""
+    return (
+        f"{doing[0].upper()}{doing[1:]} is {found.verdict} (probability {certainty(found)}){worse}: ten times its "
+        f"compute is expected to change accuracy from {percent(now.median)} by {points(gain.median)} points "
+        f"({numbers})."
+    )
+
+
 def _gain_words(found: Answer) -> str:
     gain = found.gain_10x
     assert gain is not None
@@ -62,6 +81,12 @@ def points(value: float | None) -> str:
     return "beyond" if value is None else f"{100 * value:+.1f}"
 
 
+def seconds(value: float) -> str:
+    if value >= 3600:
+        return f"{value / 3600:.1f} h"
+    return f"{value / 60:.1f} min" if value >= 60 else f"{value:.1f} s"
+
+
 def rows(found: Answer, posterior: Posterior | None) -> list[tuple[str, str]]:
     """The numbers of an answer, with what they rest on, as (name, text). posterior: None if nothing was fitted."""
     out = []
@@ -72,24 +97,27 @@ def rows(found: Answer, posterior: Posterior | None) -> list[tuple[str, str]]:
         out.append(("data", f"{found.points} points, {items}, {low} to {high}{unit}"))
     if posterior is None or found.now is None or found.extrapolated_to is None:
         return out
-    gain = points if found.metric != "loss" else _signed
+    gain, gains = (points, " points") if found.metric != "loss" else (_signed, "")
     if found.scatter:
         out.append(
-            ("scatter of checkpoints", f"{gain(found.scatter).lstrip('+')} at 50%, beyond what counts explain")
+            (
+                "scatter of checkpoints",
+                f"{gain(found.scatter).lstrip('+')}{gains} at 50%, beyond what counts explain",
+            )
         )
     if posterior.cut and found.regime_from is not None:
         left = f"{posterior.cut} points before {flops(found.regime_from)}{unit} are left out"
         out.append(("earlier regime", f"{left}; log-evidence gained {posterior.cut_evidence:.1f}"))
     out.append((f"{found.metric} at the last point", interval(found.now, lambda y: value(found, y))))
-    out.append(("gain from the next 2×", interval(found.gain_2x, gain)))
-    out.append(("gain from the next 10×", interval(found.gain_10x, gain)))
+    out.append(("gain from the next 2×", interval(found.gain_2x, gain) + gains))
+    out.append(("gain from the next 10×", interval(found.gain_10x, gain) + gains))
     out.append(("  extrapolated to", f"{flops(found.extrapolated_to)}{unit}"))
     out.append(("P(gain of 10× < .02)", f"{found.probability:.2f}"))
     asymptote = interval(found.asymptote, lambda y: value(found, y))
     out.append(("asymptote", asymptote if found.identified else f"not identified: {asymptote}"))
-    out.append(("headroom", interval(found.headroom, gain)))
+    out.append(("headroom", interval(found.headroom, gain) + gains))
     out.append(("share of the gain realised", interval(found.realised, percent)))
-    out.append(("compute to 95% of asymptote", interval(found.compute_95, _compute)))
+    out.append(("compute to 95% of asymptote", f"{interval(found.compute_95, _compute)}{unit}"))
     out.append(("weight of each form", ", ".join(f"{name} {w:.2f}" for name, w in (found.weights or {}).items())))
     out.append(("belief in the forms at 10×", f"{found.belief:.2f} of the paths; the others believe none"))
     if found.settles:

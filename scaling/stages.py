@@ -160,7 +160,7 @@ def report(path: Path) -> dict[str, Any]:
     from analysis.report import write_report
 
     with _stage_unless_training(path, "report"):
-        return write_report(path, Run.open(path).environment()["command"])
+        return write_report(path)
 
 
 @contextlib.contextmanager
