@@ -218,9 +218,9 @@ class Mirror:
         self._started().log_artifact(artifact, aliases=["latest", *aliases])
 
     def _image(self, file: Path) -> Any:
-        from analysis.wandb_png import Png
+        import wandb
 
-        return Png(file)
+        return wandb.Image(str(file))
 
     def _started(self) -> Any:
         if self._wandb is None:

@@ -95,7 +95,8 @@ def test_analysis_starts_without_building_a_model():
 
 
 def test_the_overview_of_runs_starts_without_the_libraries_of_charts_and_fits():
-    code = "import sys, analysis.dashboard.overview as o; print({'jax', 'altair', 'polars', 'scipy'} & {*sys.modules})"
+    heavy = {"jax", "altair", "polars", "scipy"}
+    code = f"import sys, analysis.dashboard.overview; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "set()"
 
