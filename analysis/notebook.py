@@ -33,11 +33,11 @@ def options(*names: str) -> dict[str, str]:
     Stops at an option that is neither named here nor `--out`.
     """
     given = {name: str(text) for name, text in mo.cli_args().to_dict().items()}
-    known = (*names, OUT)
-    wrong = [f"--{name}: unknown; known: {', '.join(f'--{k}' for k in known)}" for name in given if name not in known]
-    if wrong:
+    known = dict.fromkeys((*names, OUT), "")
+    listed = ", ".join(f"--{name}" for name in known)
+    if wrong := [f"--{name}: unknown; known: {listed}" for name in given if name not in known]:
         stop("\n".join(wrong))
-    return dict.fromkeys(names, "") | given
+    return known | given
 
 
 def newest_run() -> str:
@@ -63,11 +63,12 @@ def _newest(paths: Sequence[Path]) -> str:
 
 
 def stop(problem: str) -> NoReturn:
-    """Say what is wrong, a line each, and go no further: an app in place of its answer, a script with exit code 2."""
+    """Say what is wrong, a line each, and go no further: an app where its answer would stand, a script with exit
+    code 2."""
     if _script():
         print(problem, file=sys.stderr)
         raise SystemExit(2)
-    mo.stop(True, mo.callout(listed(problem.splitlines()), kind="warn"))
+    mo.stop(True, mo.callout(lines(problem.splitlines()), kind="warn"))
     raise AssertionError("unreachable")
 
 
@@ -81,7 +82,7 @@ def refusing() -> Iterator[None]:
 
 
 def finish(words: str, chart: Chart, out: str) -> None:
-    """Of a script: print the answer, and write the figure to the file `out` (.png, .svg, .html) unless it is ""."""
+    """Of a script: print the answer; write the figure to the file `out` (.png, .svg, .html) unless that is ""."""
     if not _script():
         return
     print(words)
@@ -99,7 +100,7 @@ def _script() -> bool:
 # What an app shows -----------------------------------------------------------------------------------------
 
 
-def listed(lines: Iterable[str]) -> mo.Html:
+def lines(lines: Iterable[str]) -> mo.Html:
     """A line each, as they are: nothing in them is Markdown or HTML."""
     return mo.Html("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>")
 

@@ -1,6 +1,6 @@
 """From a table of a curve to a verdict: how far is it from saturating, and what would settle it?
 
-Without a path: accuracy of s1-32B against thinking tokens (budget forcing), read off the figure in arXiv 2501.19393.
+Without a path: an example, s1-32B's accuracy against thinking tokens, read off a figure of arXiv 2501.19393.
 
 python analysis/notebooks/csv_verdict.py --path points.csv [--x tokens] [--y val_acc:accuracy] [--out curves.png]
 marimo run analysis/notebooks/csv_verdict.py -- --path points.csv
@@ -19,42 +19,31 @@ with app.setup:
     from analysis.curve_plot import plot_curves
     from analysis.fit import fit
     from analysis.load import gather
-    from analysis.notebook import finish, listed, options, refusing, summary, table
+    from analysis.notebook import finish, lines, options, refusing, summary, table
     from analysis.saturation import DEFINITION
     from analysis.words import describe
+
+    EXAMPLE = Path(__file__).with_name("s1.csv")
+    SOURCE = (
+        "The example is s1-32B's accuracy against thinking tokens under budget forcing, read off a figure of "
+        "arXiv 2501.19393: the counts are exact, the tokens nearly so."
+    )
 
 
 @app.cell(hide_code=True)
 def _():
-    mo.md("""
+    given = options("path", "x", "y")
+    path = mo.ui.text(given["path"] or str(EXAMPLE), label="Table", full_width=True)
+    x = mo.ui.text(given["x"], placeholder="compute", label="Column of compute")
+    y = mo.ui.text(given["y"], placeholder="val_acc:accuracy", label="Column of values, and what they are")
+    title = mo.md("""
     # From a table to a verdict
 
     How far is a curve from saturating? A table (CSV, TSV, Parquet, JSON lines) has a row a point: `compute` in any
     unit, `accuracy`, `error` or `loss`, and `n`, the items behind a point, where that is known.
     """)
-    return
-
-
-@app.cell
-def _():
-    EXAMPLE = Path(__file__).with_name("s1.csv")
-    given = options("path", "x", "y")
-    path = mo.ui.text(given["path"] or str(EXAMPLE), label="Table", full_width=True)
-    x = mo.ui.text(given["x"], placeholder="compute", label="Column of compute")
-    y = mo.ui.text(given["y"], placeholder="val_acc:accuracy", label="Column of values, and what they are")
-    mo.vstack([path, mo.hstack([x, y], justify="start")])
-    return EXAMPLE, given, path, x, y
-
-
-@app.cell
-def _(EXAMPLE, path):
-    SOURCE = (
-        "The example: accuracy of s1-32B against thinking tokens under budget forcing, read off the figure of "
-        "arXiv 2501.19393 (counts exact, tokens to about one)."
-    )
-    source = [SOURCE] if path.value == str(EXAMPLE) else []
-    listed(source)
-    return (source,)
+    mo.vstack([title, path, mo.hstack([x, y], justify="start")])
+    return given, path, x, y
 
 
 @app.cell
@@ -62,29 +51,24 @@ def _(path, x, y):
     with refusing():
         frame, notes = gather([path.value], x.value or None, y.value or None)
         found = fit(frame)
-    sentences = [describe(curve.answer) for curve in found.curves]
-    listed([*map(str, notes), *sentences])
-    return found, frame, notes, sentences
+    sentences = [SOURCE] if path.value == str(EXAMPLE) else []
+    sentences += [*map(str, notes), *(describe(curve.answer) for curve in found.curves)]
+    lines(sentences)
+    return found, frame, sentences
 
 
 @app.cell
 def _(found):
     figure = plot_curves(found)
-    figure
+    mo.vstack([figure, table(summary(found.curves))])
     return (figure,)
-
-
-@app.cell
-def _(found):
-    table(summary(found.curves))
-    return
 
 
 @app.cell
 def _(found, frame):
     mo.accordion(
         {
-            "What would settle it": listed(
+            "What would settle it": lines(
                 f"{curve.series.name}: {option}" for curve in found.curves for option in curve.answer.settles
             ),
             "Every number (a polars frame)": found.saturation(),
@@ -96,8 +80,8 @@ def _(found, frame):
 
 
 @app.cell
-def _(figure, given, notes, sentences, source):
-    finish("\n".join([*source, *map(str, notes), *sentences]), figure, given["out"])
+def _(figure, given, sentences):
+    finish("\n".join(sentences), figure, given["out"])
     return
 
 

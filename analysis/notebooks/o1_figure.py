@@ -13,7 +13,7 @@ with app.setup:
     import marimo as mo
 
     from analysis.fit import Fit
-    from analysis.notebook import finish, listed, newest_run, options, refusing, stop, summary, table
+    from analysis.notebook import finish, lines, newest_run, options, refusing, stop, summary, table
     from analysis.plots import panels
     from analysis.saturation import DEFINITION
     from analysis.study import study
@@ -22,19 +22,15 @@ with app.setup:
 
 @app.cell(hide_code=True)
 def _():
-    mo.md("""
-    # The o1 figure of a run
-
-    Accuracy against the logarithm of train compute and of test compute: how far is this run from saturating on each?
-    """)
-    return
-
-
-@app.cell
-def _():
     given = options("path")
     path = mo.ui.text(given["path"] or newest_run(), placeholder="runs/demo-s0", label="Run", full_width=True)
-    path
+    title = mo.md("""
+    # The o1 figure of a run
+
+    Accuracy against the logarithm of train compute and of test compute: how far is this run from saturating on
+    each?
+    """)
+    mo.vstack([title, path])
     return given, path
 
 
@@ -45,21 +41,15 @@ def _(path):
     with refusing():
         found = study(path.value)
     sentences = [describe(curve.answer) for curve in found.curves]
-    listed(sentences)
+    lines(sentences)
     return found, sentences
 
 
 @app.cell
 def _(found):
     figure = panels(found)
-    figure
+    mo.vstack([figure, table(summary(found.curves))])
     return (figure,)
-
-
-@app.cell
-def _(found):
-    table(summary(found.curves))
-    return
 
 
 @app.cell
