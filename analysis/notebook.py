@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import marimo as mo
 import polars as pl
+import vl_convert
 
 from analysis.drawing import Chart, save
 from analysis.fit import CurveFit, FitError
@@ -107,10 +108,19 @@ def lines(lines: Iterable[str]) -> mo.Html:
 
 def table(frame: pl.DataFrame) -> mo.Html:
     """A short table to be read, every row in sight."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in frame.columns)
-    body = ("".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in frame.iter_rows())
+    cell = '<{0} style="text-align: left; padding: 2px 24px 2px 0">{1}</{0}>'
+    head = "".join(cell.format("th", html.escape(name)) for name in frame.columns)
+    body = ("".join(cell.format("td", html.escape(str(v))) for v in row) for row in frame.iter_rows())
     rows = "".join(f"<tr>{row}</tr>" for row in body)
     return mo.Html(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
+
+
+def picture(chart: Chart) -> mo.Html:
+    """A chart on white that shrinks with the window: marimo would cut what is too wide, and its dark theme would
+    write white on white."""
+    svg = vl_convert.vegalite_to_svg(chart.to_dict())
+    fitted = svg.replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)
+    return mo.Html(f'<div style="background: white; border-radius: 8px; margin: 8px 0">{fitted}</div>')
 
 
 def summary(curves: Iterable[CurveFit]) -> pl.DataFrame:

@@ -19,7 +19,7 @@ with app.setup:
     from analysis.curve_plot import plot_curves
     from analysis.fit import fit
     from analysis.load import gather
-    from analysis.notebook import finish, lines, options, refusing, summary, table
+    from analysis.notebook import finish, lines, options, picture, refusing, summary, table
     from analysis.saturation import DEFINITION
     from analysis.words import describe
 
@@ -60,7 +60,7 @@ def _(path, x, y):
 @app.cell
 def _(found):
     figure = plot_curves(found)
-    mo.vstack([figure, table(summary(found.curves))])
+    mo.vstack([picture(figure), table(summary(found.curves))])
     return (figure,)
 
 

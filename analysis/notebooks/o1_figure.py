@@ -13,7 +13,7 @@ with app.setup:
     import marimo as mo
 
     from analysis.fit import Fit
-    from analysis.notebook import finish, lines, newest_run, options, refusing, stop, summary, table
+    from analysis.notebook import finish, lines, newest_run, options, picture, refusing, stop, summary, table
     from analysis.plots import panels
     from analysis.saturation import DEFINITION
     from analysis.study import study
@@ -48,7 +48,7 @@ def _(path):
 @app.cell
 def _(found):
     figure = panels(found)
-    mo.vstack([figure, table(summary(found.curves))])
+    mo.vstack([picture(figure), table(summary(found.curves))])
     return (figure,)
 
 

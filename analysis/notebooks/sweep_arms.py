@@ -17,7 +17,7 @@ with app.setup:
     from analysis.arms_plot import plot_arms
     from analysis.arms_words import facts, rows
     from analysis.grouping import differences
-    from analysis.notebook import finish, lines, newest_sweep, options, refusing, stop, table
+    from analysis.notebook import finish, lines, newest_sweep, options, picture, refusing, stop, table
 
 
 @app.cell(hide_code=True)
@@ -65,7 +65,7 @@ def _(found, said):
     for pair in said["pairs"]:
         names, shown = zip(*rows(pair, metric, said["compared"]), strict=True)
         pairs.append(table(pl.DataFrame({f"{pair['first']} against {pair['second']}": names, "": shown})))
-    mo.vstack([figure, *pairs])
+    mo.vstack([picture(figure), *pairs])
     return (figure,)
 
 

@@ -17,7 +17,7 @@ with app.setup:
     from analysis.frontier import Points, best_split, exchange_rate, surface
     from analysis.frontier_plot import headline, plot_frontier
     from analysis.load import estimates
-    from analysis.notebook import finish, lines, newest_run, options, refusing, stop, table
+    from analysis.notebook import finish, lines, newest_run, options, picture, refusing, stop, table
     from analysis.words import flops, percent
 
 
@@ -54,7 +54,7 @@ def _(fitted, points):
     answers = mo.ui.slider(
         steps=[10.0**k for k in range(3, 10)], value=1e6, show_value=True, label="Answers to be served"
     )
-    mo.vstack([figure, answers])
+    mo.vstack([picture(figure), answers])
     return answers, figure
 
 
