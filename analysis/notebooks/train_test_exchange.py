@@ -60,9 +60,9 @@ def _(fitted, points):
 
 @app.cell
 def _(answers, fitted):
-    (least_train, least_test), (most_train, most_test) = fitted.reach()
-    least, most = least_train + answers.value * least_test, most_train + answers.value * most_test
-    splits = best_split(fitted, answers.value, np.geomspace(least, most, 7)[1:-1].tolist())
+    # From the cheapest point of the data to the dearest.
+    least, most = (10**train + answers.value * 10**test for train, test in (fitted.low, fitted.high))
+    splits = best_split(fitted, answers.value, np.geomspace(least, most, 5).tolist())
     table(
         pl.DataFrame(
             {
