@@ -69,8 +69,7 @@ def stop(problem: str) -> NoReturn:
     if _script():
         print(problem, file=sys.stderr)
         raise SystemExit(2)
-    mo.stop(True, mo.callout(lines(problem.splitlines()), kind="warn"))
-    raise AssertionError("unreachable")
+    raise mo.MarimoStopError(mo.callout(lines(problem.splitlines()), kind="warn"))
 
 
 @contextmanager
