@@ -5,6 +5,7 @@ Needs marimo (the extra dashboard).
 
 from __future__ import annotations
 
+import base64
 import html
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ import marimo as mo
 import polars as pl
 import vl_convert
 
-from analysis.drawing import Chart, save
+from analysis.drawing import PNG_SCALE, Chart, save
 from analysis.fit import CurveFit, FitError
 from analysis.load import find_runs
 from analysis.table import TableError
@@ -115,11 +116,15 @@ def table(frame: pl.DataFrame) -> mo.Html:
 
 
 def picture(chart: Chart) -> mo.Html:
-    """A chart on white that shrinks with the window: marimo would cut what is too wide, and its dark theme would
-    write white on white."""
-    svg = vl_convert.vegalite_to_svg(chart.to_dict())
-    fitted = svg.replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)
-    return mo.Html(f'<div style="background: white; border-radius: 8px; margin: 8px 0">{fitted}</div>')
+    """A chart as an image on white that shrinks with the window.
+
+    As a live chart marimo would cut what is too wide, and write white on white in its dark theme.
+    """
+    png = vl_convert.vegalite_to_png(chart.to_dict(), scale=PNG_SCALE)
+    width = int.from_bytes(png[16:20]) // PNG_SCALE
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    style = f"width: {width}px; max-width: 100%; height: auto; border-radius: 8px; margin: 8px 0"
+    return mo.Html(f'<img src="{source}" alt="the figure" style="{style}">')
 
 
 def summary(curves: Iterable[CurveFit]) -> pl.DataFrame:
