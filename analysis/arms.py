@@ -64,6 +64,17 @@ class Comparison:
             rows, {"compute": pl.Float64, "arm": pl.String, "probability": pl.Float64}, orient="row"
         )
 
+    def differences(self) -> pl.DataFrame:
+        """A row a pair, every field of `analysis.pairs.Pair`: an estimate as NAME, NAME_lo90 and NAME_hi90."""
+        rows = []
+        for pair in self.pairs:
+            row = asdict(pair)
+            for name in ("asymptote", "efficiency", "crossing"):
+                ends = row.pop(name) or dict.fromkeys(("median", "lo90", "hi90"))
+                row |= {name: ends["median"], f"{name}_lo90": ends["lo90"], f"{name}_hi90": ends["hi90"]}
+            rows.append(row)
+        return pl.DataFrame(rows, infer_schema_length=None)
+
     def as_dict(self) -> dict[str, Any]:
         """Pairs, wins and notes as plain data."""
         return {

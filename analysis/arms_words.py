@@ -93,11 +93,11 @@ def text(found: dict[str, Any]) -> str:
         many = "1 run" if arm["runs"] == 1 else f"{arm['runs']} runs"
         lines.append(f"{arm['arm']} ({many}): {arm['sentence'].removeprefix(arm['curve'] + ': ')}")
     for pair in found["pairs"]:
-        rows = _rows(pair, arms[0]["metric"], found["compared"])
+        said = rows(pair, arms[0]["metric"], found["compared"])
         lines += [
             "",
             f"{pair['first']} against {pair['second']}",
-            *(f"    {name:<30}{shown}" for name, shown in rows),
+            *(f"    {name:<30}{shown}" for name, shown in said),
         ]
     names = [arm["arm"] for arm in arms]
     width = max(10, *(len(name) + 2 for name in names))
@@ -110,7 +110,8 @@ def text(found: dict[str, Any]) -> str:
     return "\n".join([*lines, "", found["definition"]])
 
 
-def _rows(pair: dict[str, Any], metric: str, compared: Sequence[float]) -> list[tuple[str, str]]:
+def rows(pair: dict[str, Any], metric: str, compared: Sequence[float]) -> list[tuple[str, str]]:
+    """What is said of a pair, as (name, text). pair, compared: of `facts`; metric: of its arms."""
     first, second = pair["first"], pair["second"]
     loss = metric == "loss"
     common = f"{pair['common']:.3g}" if loss else percent(pair["common"])

@@ -85,6 +85,12 @@ def arm_names(configs: Mapping[str, Fields]) -> dict[str, str]:
     return {run: label({name: fields.get(name) for name in by}) or "all runs" for run, fields in flats.items()}
 
 
+def differences(paths: Sequence[str | Path]) -> list[str]:
+    """The fields by which runs differ and that shape their curves: by all of them, the runs of an arm differ by
+    no more than their seed. Raises RecordError as `analysis.load.find_runs` does."""
+    return _material(_varying([flat(config(run)) for run in find_runs(paths)]), ())
+
+
 def label(chosen: Fields) -> str:
     """The name of an arm: the last parts of its fields, with their values."""
     return ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in chosen.items())

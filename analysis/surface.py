@@ -68,11 +68,13 @@ class Points:
 
     @classmethod
     def from_estimates(cls, frame: pl.DataFrame) -> Points:
-        """Of `analysis.load.estimates`, filtered to one estimator. Raises FitError where it holds several."""
+        """Of `analysis.load.estimates`, filtered to one estimator. Raises FitError for none or several."""
         if frame["estimator"].n_unique() > 1:
             raise FitError(f"one estimator at a time, not {', '.join(sorted(frame['estimator'].unique()))}")
         if frame["values"].list.len().n_unique() > 1:
             raise FitError("points differ in their number of problems; the same ones must stand at every point")
+        if frame.is_empty():
+            raise FitError(f"0 points; a surface needs {MIN_POINTS}")
         values = np.array(frame["values"].to_list(), dtype=np.float64).reshape(len(frame), -1)
         sizes = [effective_size(v, d) for v, d in zip(values, frame["draws"], strict=True)]
         train, test = (frame[name].to_numpy() for name in ("train_flops", "test_flops"))
