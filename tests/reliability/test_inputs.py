@@ -257,10 +257,10 @@ def test_the_same_table_twice_is_the_same_table(tmp_path):
         (GOOD.replace("0.2", "inf"), "infinite; give a finite number"),
         (GOOD.replace("0.2", "=1+1"), "not a number"),
         (GOOD.replace("0.2", "x" * 200_000), "not csv (field larger than field limit"),
-        ("\x00" * 100, "t.csv"),
+        ("\x00" * 20, "t.csv"),
         ("PK\x03\x04", "t.csv"),
     ],
-    ids=lambda value: value[:24] if isinstance(value, str) else None,
+    ids=["semicolons", "comma", "percent", "huge", "negative", "inf", "formula", "long", "nulls", "zip"],
 )
 def test_a_bad_table_is_a_line_that_is_short_and_names_the_file(data, expected, tmp_path):
     path = table(tmp_path, data.encode())

@@ -1,7 +1,5 @@
 """Numbers that must not move: when a unit, an order or a copy changes; when rewards say nothing."""
 
-from unittest import mock
-
 import numpy as np
 import polars as pl
 import pytest
@@ -11,17 +9,18 @@ from hypothesis import strategies as st
 from analysis.fit import fit_series
 from analysis.series import series_of
 from analysis.table import read
-from scaling import rl
 from scaling.config import TaskConfig
 from scaling.tasks import make_task
-from scaling.tracking import Terminal
-from scaling.train import train
-from tests.scaling.small_runs import begin, first_tokens, small
+from tests.scaling.small_runs import begin, go, small
 
 pytestmark = pytest.mark.reliability
 
 COMPUTE = 10.0 ** np.linspace(9, 12, 9)
 ACCURACY = 0.15 + 0.6 / (1 + (3e10 / COMPUTE) ** 1.2)
+EASY = (
+    *("rl.flops=3e9", "rl.learning_rate=1e-2", "rl.problems=8", "rl.samples=8", "rl.budgets=[4]"),
+    *("warm_start.stages=[]", "schedule.rl_first=1e11", "schedule.first=1e11"),
+)
 DIFFICULTIES = [("root_search", 2, 3), ("operator_search", 2, 7), ("recurrence", 4, 64)]
 
 
@@ -49,7 +48,7 @@ def test_the_answer_does_not_depend_on_the_unit_of_compute_the_order_of_rows_or_
     unit = 1e-18 if name == "in exaFLOPs" else 1.0
     one, other = fits["as it is"], fits[name]
     at = np.array([1e11, 1e12, 1e13])
-    assert other.quantiles(at * unit) == pytest.approx(one.quantiles(at), rel=1e-4)
+    assert other.quantiles(at * unit) == pytest.approx(one.quantiles(at), rel=1e-3)
     assert other.answer.verdict == one.answer.verdict
     assert other.answer.probability == pytest.approx(one.answer.probability, abs=1e-3)
     assert other.answer.asymptote.median == pytest.approx(one.answer.asymptote.median, rel=1e-4)
@@ -69,19 +68,13 @@ def test_no_training_problem_of_any_seed_is_a_held_out_problem_of_any_seed(case,
 def test_rewards_that_say_something_are_learned_and_shuffled_ones_are_not(tmp_path):
     """The same run twice, rewarded for an odd first token: told which completions had it, and told at random."""
 
-    def reward(shuffled: bool) -> tuple[float, float]:
-        settings = (
-            *("rl.flops=2e9", "rl.learning_rate=3e-3", "rl.problems=8", "rl.samples=8", "rl.budgets=[4]"),
-            *("schedule.rl_first=1e11", "schedule.first=1e11", f"rl.shuffle_rewards={shuffled}"),
-        )
-        config, path = small(*settings), tmp_path / str(shuffled)
-        run = begin(path, config)
-        with Terminal(path, config, quiet=True) as terminal, mock.patch.object(rl, "rewards", first_tokens):
-            assert train(path, config, terminal=terminal, stop=lambda: False) == "done"
-        got = [row["metrics"]["reward"] for row in run.train_rows() if row["phase"] == "rl"]
-        return float(np.mean(got[:5])), float(np.mean(got[-10:]))
+    def reward(shuffled: bool) -> float:
+        """Mean of the last ten steps; the first ones are at a half."""
+        config, path = small(*EASY, f"rl.shuffle_rewards={shuffled}"), tmp_path / str(shuffled)
+        assert go(path, config) == "done"
+        got = [row["metrics"]["reward"] for row in begin(path, config).train_rows()]
+        assert abs(float(np.mean(got[:4])) - 0.5) < 0.1
+        return float(np.mean(got[-10:]))
 
-    first, last = reward(shuffled=False)
-    assert last > 0.9 > first, (first, last)
-    first, last = reward(shuffled=True)
-    assert abs(last - first) < 0.25, (first, last)
+    assert reward(shuffled=False) > 0.9
+    assert abs(reward(shuffled=True) - 0.5) < 0.15
