@@ -48,7 +48,7 @@ def test_the_answer_does_not_depend_on_the_unit_of_compute_the_order_of_rows_or_
     unit = 1e-18 if name == "in exaFLOPs" else 1.0
     one, other = fits["as it is"], fits[name]
     at = np.array([1e11, 1e12, 1e13])
-    assert other.quantiles(at * unit) == pytest.approx(one.quantiles(at), rel=1e-3)
+    assert other.quantiles(at * unit) == pytest.approx(one.quantiles(at), abs=3e-3)  # read off between nodes
     assert other.answer.verdict == one.answer.verdict
     assert other.answer.probability == pytest.approx(one.answer.probability, abs=1e-3)
     assert other.answer.asymptote.median == pytest.approx(one.answer.asymptote.median, rel=1e-4)
