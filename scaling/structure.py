@@ -203,11 +203,11 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "an alias is not taken; write the value out", mark)
+            raise yaml.constructor.ConstructorError(None, None, "an alias is not taken; write the value out", mark)
         return super().compose_node(parent, index)
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
-        if len(node.value) > LONGEST_VALUE:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if isinstance(node, yaml.ScalarNode) and len(node.value) > LONGEST_VALUE:
             text = f"a value of {len(node.value)} characters; at most {LONGEST_VALUE}"
             raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
         return super().construct_scalar(node)
