@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from typing import Any
 import polars as pl
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".ndjson.gz")
+LARGEST = 2**30
+"""Bytes of a table, unpacked: a small gzip file can hold more than any memory."""
 LISTED = 10
 """Rows that are written out for one kind of problem; the others are counted."""
 
@@ -80,13 +83,14 @@ def load(path: str | Path) -> Raw:
     if ending is None:
         raise error(file, f"not a table; known are {', '.join(SUFFIXES)}")
     try:
-        data = path.read_bytes()
-        if ending.endswith(".gz"):
-            data = gzip.decompress(data)
+        with (gzip.open if ending.endswith(".gz") else open)(path, "rb") as stream:
+            data = stream.read(LARGEST + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
         raise error(file, f"not gzip, or cut short ({problem})") from None
     except (OSError, ValueError) as problem:
         raise error(file, getattr(problem, "strerror", None) or str(problem)) from None
+    if len(data) > LARGEST:
+        raise error(file, f"has more than {LARGEST:,} bytes")
     if ending == ".parquet":
         frame = _parquet(file, data)
         rows = pl.Series(range(2, len(frame) + 2), dtype=pl.Int64)
@@ -150,7 +154,7 @@ def _separated(file: str, text: str, ending: str) -> tuple[pl.DataFrame, list[in
     elif len(header) == 1 and any(other in header[0] for other in ",;\t|"):
         separator = "a tab" if tab else "a comma"
         wrong.append(Note(file, 1, None, header[0], f"one column; separate the cells by {separator}"))
-    elif twice := sorted({name for name in header if name and header.count(name) > 1}):
+    elif twice := sorted(name for name, count in Counter(header).items() if name and count > 1):
         wrong += [Note(file, 1, name, None, "named twice in the header") for name in twice]
     if wrong or not header:
         raise TableError(_listed(file, wrong))

@@ -297,10 +297,11 @@ def export(
     if not out.parent.is_dir():
         raise ConfigError([f"--out = {out}: the folder {out.parent} must exist"])
     table = points(dirs)
-    if out.suffix == ".csv":
-        table.write_csv(out)
-    else:
-        table.write_parquet(out)
+    write = table.write_csv if out.suffix == ".csv" else table.write_parquet
+    try:
+        write(out)
+    except OSError as error:
+        raise ConfigError([f"--out = {out}: cannot be written: {error.strerror or error}"]) from None
     if json:
         print_json({"file": str(out), "rows": table.height})
     else:

@@ -1,30 +1,23 @@
 """The experiment as one frozen value.
 
 Every field carries its unit and meaning in the string below it; `scaling config --fields` prints them.
-`load` reads a preset or a YAML file, `dump` writes one, `check` says what cannot work, `config_hash` is the
-identity of a run. This module starts without JAX and NumPy.
+`load` reads a preset or a YAML file, `dump` writes one, `config_hash` is the identity of a run; what cannot work
+is refused by `scaling.rules`. This module starts without JAX and NumPy.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from scaling.rules import check
 from scaling.structure import ConfigError, hint, merge, override, read_yaml, structure, write_yaml
-from scaling.tasks import TASKS
 
 PRESETS = Path(__file__).parent / "presets"
-RECIPES = ("rloo", "grpo", "dr_grpo", "dapo", "cispo")
-FEEDFORWARDS = ("relu2", "gated")
-DTYPES = ("float32", "bfloat16")
-WANDB_MODES = ("offline", "online", "disabled")
-LARGEST_SEED = 2**31 - 1
-"""JAX seeds are 32-bit unless 64-bit types are enabled."""
 NOT_IN_HASH = ("tracking", "mesh", "schedule.resume_seconds")
 """What cannot change a result: a run may be resumed with other values of these."""
 
@@ -246,7 +239,7 @@ def _read(path_or_preset: str) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError([f"{path}: neither a preset ({', '.join(presets())}) nor a file"]) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from None
     data = _fields(text, str(path))
     if preset and data.get("base") == path_or_preset:
@@ -271,89 +264,6 @@ def _fields(text: str, source: str) -> dict[str, Any]:
     if data is not None and not isinstance(data, dict):
         raise ConfigError([f"{source}: must hold fields (`name: value` lines), not {data!r}"])
     return data or {}
-
-
-def check(config: Config) -> None:
-    """Raise ConfigError with a line for every value of the right type that cannot work."""
-    lines = [
-        f"{path} = {_at(config, path)!r}: must be {right}" for path, holds, right in _rules(config) if not holds
-    ]
-    if lines:
-        raise ConfigError(lines)
-
-
-def _at(config: Config, path: str) -> Any:
-    value: Any = config
-    for name in path.split("."):
-        value = value[int(name)] if isinstance(value, tuple) else getattr(value, name)
-    return value
-
-
-def _rules(c: Config) -> Iterator[tuple[str, bool, str]]:
-    """Every rule as (path, whether it holds, what is right)."""
-    stages = [f"warm_start.stages.{i}" for i in range(len(c.warm_start.stages))]
-    for path in (
-        *("microbatch", "task.difficulty_min", "rl.problems", "rl.updates", "rl.chunk"),
-        *(f"model.{name}" for name in ("width", "layers", "heads", "kv_heads", "head_size", "ff")),
-        *(f"evaluation.{name}" for name in ("problems", "tokens", "chunk")),
-        *("schedule.points_per_decade", "schedule.train_points_per_decade", "mesh.cpu_devices"),
-        *(f"{stage}.{name}" for stage in stages for name in ("steps", "batch")),
-    ):
-        yield path, _at(c, path) >= 1, "at least 1"
-    for path in (
-        *("warm_start.warmup_steps", "warm_start.weight_decay", "rl.flops", "rl.warmup_steps", "rl.kl"),
-        *("rl.slip_penalty", "rl.claim_penalty"),
-        *(f"{stage}.budget" for stage in stages),
-    ):
-        yield path, _at(c, path) >= 0, "at least 0"
-    for path in (
-        *("model.rope_base", "rl.learning_rate", "rl.clip_norm", "rl.temperature"),
-        *("schedule.first", "schedule.rl_first", "schedule.resume_seconds", "evaluation.temperature"),
-        *(f"{stage}.learning_rate" for stage in stages),
-    ):
-        yield path, _at(c, path) > 0, "above 0"
-    for path, known in (
-        ("task.name", TASKS),
-        ("model.feedforward", FEEDFORWARDS),
-        ("model.dtype", DTYPES),
-        ("rl.recipe", RECIPES),
-        ("tracking.wandb", WANDB_MODES),
-    ):
-        name = _at(c, path)
-        yield path, name in known, "" if name in known else f"a known name{hint(name, known)}"
-
-    yield "seed", 0 <= c.seed <= LARGEST_SEED, f"from 0 to {LARGEST_SEED}"
-    low, high = c.task.difficulty_min, c.task.difficulty_max
-    yield "task.difficulty_max", low <= high, f"at least task.difficulty_min = {low}"
-    if c.task.name == "problem_file":
-        yield "task.path", bool(c.task.path), "the JSONL file of problems that problem_file reads"
-    else:
-        yield "task.path", not c.task.path, f"empty: task {c.task.name} reads no file"
-    if c.model.kv_heads >= 1:
-        right = f"a divisor of model.heads = {c.model.heads}"
-        yield "model.kv_heads", c.model.heads % c.model.kv_heads == 0, right
-    yield "model.head_size", c.model.head_size % 2 == 0, "even, for rotary positions"
-    for i, stage in enumerate(c.warm_start.stages):
-        yield f"warm_start.stages.{i}.demo", bool(stage.demo), "a kind of demonstration that the task names"
-
-    yield "rl.samples", c.rl.samples >= 2, f"at least 2: {c.rl.recipe} compares the samples of a group"
-    if c.rl.updates >= 1:
-        yield "rl.updates", c.rl.problems % c.rl.updates == 0, f"a divisor of rl.problems = {c.rl.problems}"
-    yield "rl.budgets", bool(c.rl.budgets) and min(c.rl.budgets) >= 0, "at least one budget, none negative"
-    yield "rl.b2", 0 <= c.rl.b2 < 1, "at least 0 and below 1"
-    yield "rl.step_discount", 0 < c.rl.step_discount <= 1, "above 0 and at most 1"
-
-    yield "evaluation.budgets", _rises(c.evaluation.budgets, least=0), "rising, from 0 or more"
-    yield "evaluation.samples", _rises(c.evaluation.samples, least=1), "rising, from 1 or more"
-
-    sizes = {name: _at(c, f"mesh.{name}") for name in ("data", "fsdp", "tensor")}
-    for name, size in sizes.items():
-        yield f"mesh.{name}", size >= 1 or size == -1, "at least 1, or -1 for what is left"
-    yield "mesh", list(sizes.values()).count(-1) <= 1, "of at most one -1"
-
-
-def _rises(values: Sequence[int], least: int) -> bool:
-    return bool(values) and values[0] >= least and all(a < b for a, b in itertools.pairwise(values))
 
 
 def samples_at(config: Config, budget: int) -> list[int]:

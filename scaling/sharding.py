@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from scaling.config import MeshConfig
+from scaling.structure import ConfigError
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
@@ -41,14 +42,14 @@ With one head, B×S×D, nothing is left for `tensor`.
 def make_mesh(config: MeshConfig) -> Mesh:
     """A mesh over all devices; one axis of −1 takes what the others leave.
 
-    Raises ValueError where the axes do not multiply to the number of devices.
+    Raises ConfigError where the axes do not multiply to the number of devices.
     """
     devices = jax.devices()
-    shape = [config.data, config.fsdp, config.tensor]
-    rest = int(np.prod([n for n in shape if n != -1]))
-    shape = [len(devices) // rest if n == -1 else n for n in shape]
-    if int(np.prod(shape)) != len(devices):
-        raise ValueError(f"mesh: {dict(zip(AXES, shape, strict=True))} must multiply to {len(devices)} devices")
+    asked = [config.data, config.fsdp, config.tensor]
+    rest = math.prod(n for n in asked if n != -1)
+    shape = [len(devices) // rest if n == -1 else n for n in asked]
+    if math.prod(shape) != len(devices):
+        raise ConfigError([f"mesh: {dict(zip(AXES, asked, strict=True))} must multiply to {len(devices)} devices"])
     return Mesh(np.array(devices).reshape(shape), AXES)
 
 

@@ -106,9 +106,10 @@ def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: b
     prepare_jax(config.mesh.cpu_devices)
     import jax
 
-    from scaling import evaluate, tracking
+    from scaling import evaluate, sharding, tracking
     from scaling import train as training
 
+    sharding.make_mesh(config.mesh)  # what does not fit the devices is said before anything is written
     devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
     described = environment(["scaling", *sys.argv[1:]], devices)
     run = hosts.first(lambda: Run.create(path, dump(config), config_hash(config), described))

@@ -24,6 +24,9 @@ from cattrs.gen import make_dict_structure_fn
 
 T = TypeVar("T")
 
+LONGEST_VALUE = 1000
+"""Characters of one value in YAML: of text, and of a number, whose decimal digits Python prints only so far."""
+
 
 class ConfigError(ValueError):
     """Values that cannot be used: a line for each problem, with path, value and what would be right."""
@@ -187,10 +190,27 @@ def read_yaml(text: str) -> Any:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError("not YAML that can be read: nested too deeply") from None
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a repeated field is an error, where PyYAML would keep the last one silently."""
+    """Safe YAML in which a repeated field is an error, where PyYAML would keep the last one silently.
+
+    Aliases, by which a few lines stand for gigabytes, and values of more than `LONGEST_VALUE` characters are too.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.constructor.ConstructorError(None, None, "an alias is not taken; write the value out", mark)
+        return super().compose_node(parent, index)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if isinstance(node, yaml.ScalarNode) and len(node.value) > LONGEST_VALUE:
+            text = f"a value of {len(node.value)} characters; at most {LONGEST_VALUE}"
+            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
+        return super().construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -210,7 +230,9 @@ def write_yaml(data: Mapping[str, Any]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    pass
+    def ignore_aliases(self, data: Any) -> bool:
+        """Values that are one object in memory are written out each time: aliases are not read."""
+        return True
 
 
 def _represent_float(dumper: _Dumper, value: float) -> yaml.Node:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from scaling.config import Config, check, config_hash
+from scaling.config import Config, config_hash
 from scaling.resolve import check_task
+from scaling.rules import check
 from scaling.structure import ConfigError, put, structure
 from sweeps import conditions
 from sweeps.conditions import Expression

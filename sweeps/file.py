@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from scaling import config as configs
-from scaling.config import LARGEST_SEED, Config
+from scaling.config import Config
+from scaling.rules import LARGEST_SEED
 from scaling.structure import ConfigError, hint, read_yaml, structure, write_yaml
 from sweeps import conditions
 from sweeps.conditions import Expression
@@ -150,8 +151,9 @@ def parse(data: Any, name: str, overrides: Sequence[str] = ()) -> Sweep:
     if lines:
         raise ConfigError(lines)
     title = written.name or name
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", title):
-        raise ConfigError([f"name = {title!r}: must be letters, digits, dots, dashes: it names a folder"])
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", title):
+        right = "at most 100 letters, digits, dots, dashes: it names a folder"
+        raise ConfigError([f"name = {title!r}: must be {right}"])
     tracking = replace(base.tracking, group=base.tracking.group or title)
     base = replace(base, tracking=tracking)
     notes = [f"{k}: has no effect here; every run is `scaling run`" for k in FOREIGN if k in data]

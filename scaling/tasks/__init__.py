@@ -23,7 +23,7 @@ EVAL_SHARE = 4
 HELD_OUT_SEED = 0
 """Held-out problems are the same at every checkpoint and for every seed of a run."""
 PATIENCE = 100
-"""Draws for each held-out problem asked for, before the task is said to have no more."""
+"""Draws for each held-out problem found, before the task is said to have no more."""
 
 
 @dataclass(frozen=True)
@@ -108,16 +108,16 @@ def held_out(task: Task, count: int) -> tuple[Problem, ...]:
     Raises ValueError where the task has fewer.
     """
     found: dict[tuple[int, ...], Problem] = {}
-    for index in range(PATIENCE * count):
-        if len(found) == count:
-            break
+    index = 0
+    while len(found) < count:
+        if index == PATIENCE * (len(found) + 1):
+            raise ValueError(
+                f"evaluation.problems = {count}: {index} draws gave only {len(found)} different held-out "
+                "problems; ask for fewer, or widen task.difficulty_min and task.difficulty_max"
+            )
         problem = task.problem(HELD_OUT_SEED, "eval", index)
         found.setdefault(problem.prompt, replace(problem, index=len(found)))
-    if len(found) < count:
-        raise ValueError(
-            f"evaluation.problems = {count}: {PATIENCE * count} draws gave only {len(found)} different held-out "
-            "problems; ask for fewer, or widen task.difficulty_min and task.difficulty_max"
-        )
+        index += 1
     return tuple(found.values())
 
 

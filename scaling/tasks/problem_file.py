@@ -127,7 +127,7 @@ def _read(path: Path) -> Iterator[Entry]:
     """The entries of a file that has at least one; a prompt (but for white space) stands there once."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"task.path: {path} cannot be read as UTF-8 text: {error}") from error
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):

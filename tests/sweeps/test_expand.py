@@ -187,7 +187,7 @@ def test_the_sweeps_of_the_package_expand(name):
             "parameters: {warm_start.stages.0.demo: {values: [trace, dril]}}",
             ["warm_start.stages.0.demo = 'dril': not a"],
         ),
-        ("name: a/b", ["name = 'a/b': must be letters"]),
+        ("name: a/b", ["name = 'a/b': must be at most 100 letters"]),
     ],
 )
 def test_a_bad_file_is_a_line_for_each_problem(text, lines):

@@ -83,7 +83,7 @@ def test_held_out_problems_are_different_prompts_of_the_evaluation_split_and_few
 
 def test_more_held_out_problems_than_there_are_is_refused_with_their_number():
     task = make_task(TaskConfig(name="recurrence", difficulty_min=4, difficulty_max=4))
-    with pytest.raises(ValueError, match=r"evaluation.problems = 400: 40000 draws gave only \d+ different"):
+    with pytest.raises(ValueError, match=r"evaluation.problems = 400: \d+ draws gave only \d+ different"):
         held_out(task, 400)
 
 
