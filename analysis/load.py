@@ -5,6 +5,7 @@ Reads through `scaling.records` alone; the config is plain data here, so no mode
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from analysis.estimators import effective_size, maj_at_k, pass_at_k, wilson
 from analysis.series import Series, from_values
 from analysis.table import CANONICAL, Note, TableError, is_table, read
 from analysis.wandb_source import is_wandb, read_wandb
-from scaling.records import RecordError, Run
+from scaling.records import RecordError, Row, Run
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +95,8 @@ def outcomes(run_dir: str | Path) -> pl.DataFrame:
 
     Columns of the manifest (checkpoint, step, phase, train_flops, rl_flops), the counts of the evaluation
     row, and its answers as `votes` (how often each), `right` (bool each) and `nulls`; FLOPs as floats.
-    Evaluations that lack problems or budgets are left out, with a logged warning that names them. Raises
-    RecordError at a damaged file.
+    Evaluations that lack problems or budgets are left out, with a logged warning that names them, and so are
+    damaged ones, with a warning each.
     """
     run = Run.open(run_dir)
     plain = config(run_dir)
@@ -105,20 +106,22 @@ def outcomes(run_dir: str | Path) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     incomplete: list[str] = []
     evaluated = set(run.evaluation_names())
-    for manifest in run.manifests():
-        name = manifest["name"]
-        if name not in evaluated:
-            if manifest["kind"] != "resume":
-                incomplete.append(f"{name} (not evaluated)")
-            continue
-        found = [r for r in run.evaluation_rows(name) if (r["problem"], r["budget"]) in wanted]
-        if len(found) < len(wanted):
-            incomplete.append(f"{name} ({len(found)} of {len(wanted)} cells)")
-            continue
-        state = {"checkpoint": name} | {key: manifest[key] for key in ("step", "phase")}
-        state |= {key: float(manifest[key]) for key in ("train_flops", "rl_flops")}
-        place = run.evaluation_file(name)
-        rows.extend(state | _outcome(place, row) for row in found)
+    for name in run.manifest_names():
+        try:
+            manifest = run.read_manifest(name)
+            if name not in evaluated:
+                if manifest["kind"] != "resume":
+                    incomplete.append(f"{name} (not evaluated)")
+                continue
+            found = [r for r in run.evaluation_rows(name) if (r["problem"], r["budget"]) in wanted]
+            if len(found) < len(wanted):
+                incomplete.append(f"{name} ({len(found)} of {len(wanted)} cells)")
+                continue
+            state = {"checkpoint": name} | {key: manifest[key] for key in ("step", "phase")}
+            state |= {key: float(manifest[key]) for key in ("train_flops", "rl_flops")}
+            rows += [state | _outcome(run.evaluation_file(name), row) for row in found]
+        except RecordError as error:
+            log.warning("%s; checkpoint %s is left out", error, name)
     if incomplete:
         log.warning("%s: left out, evaluation incomplete: %s", run.path, ", ".join(incomplete))
     return pl.DataFrame(rows, schema=OUTCOMES).sort("step", "budget", "problem")
@@ -176,11 +179,28 @@ def estimates(run_dir: str | Path, frame: pl.DataFrame | None = None) -> pl.Data
 def evaluation_seconds(run_dir: str | Path) -> tuple[float, float]:
     """Wall time of all evaluations of a run, complete or not, and of the compilation that they waited for.
 
-    A row that says nothing counts nothing.
+    A row that says nothing counts nothing, and so do damaged files, which `outcomes` names.
     """
     run = Run.open(run_dir)
-    rows = [row for name in run.evaluation_names() for row in run.evaluation_rows(name)]
+    rows = []
+    for name in run.evaluation_names():
+        with contextlib.suppress(RecordError):
+            rows += run.evaluation_rows(name)
     return sum(row.get("seconds", 0.0) for row in rows), sum(row.get("compile_seconds", 0.0) for row in rows)
+
+
+def last_ledgers(run_dir: str | Path) -> list[Row]:
+    """The last training row and the newest manifest, as far as they can be read; a logged warning where not."""
+    run = Run.open(run_dir)
+    found: list[Row] = []
+    try:
+        found += run.train_rows()[-1:]
+    except RecordError as error:
+        log.warning("%s; training rows are left out", error)
+    for name in reversed(run.manifest_names()):
+        with contextlib.suppress(RecordError):  # `outcomes` names it
+            return [*found, run.read_manifest(name)]
+    return found
 
 
 def vote_table(cell: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

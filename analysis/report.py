@@ -12,7 +12,7 @@ from analysis import answers, plots
 from analysis.beyond import MoreSamples, TrainTest, more_samples, train_test
 from analysis.drawing import Chart, save
 from analysis.frontier_plot import plot_frontier
-from analysis.load import evaluation_seconds
+from analysis.load import evaluation_seconds, last_ledgers
 from analysis.page import page
 from analysis.saturation import DEFINITION
 from analysis.study import Study, study
@@ -125,7 +125,7 @@ def _seconds(value: float) -> str:
 
 def _ledger(found: Study) -> dict[str, dict[str, float]]:
     """FLOPs and seconds by phase so far: the last step's, or the last checkpoint's where that counts more."""
-    rows = [*found.run.train_rows()[-1:], *found.run.manifests()[-1:]]
+    rows = last_ledgers(found.run.path)
     return {
         kind: {
             phase: max(row["ledger"][kind].get(phase, 0) for row in rows)
