@@ -190,17 +190,15 @@ def evaluation_seconds(run_dir: str | Path) -> tuple[float, float]:
 
 
 def last_ledgers(run_dir: str | Path) -> list[Row]:
-    """The last training row and the newest manifest, as far as they can be read; a logged warning where not."""
+    """The last training row and the newest manifest that can be read, with a logged warning for a damaged file
+    of rows; damaged manifests are named by `outcomes`."""
     run = Run.open(run_dir)
     found: list[Row] = []
     try:
         found += run.train_rows()[-1:]
     except RecordError as error:
         log.warning("%s; training rows are left out", error)
-    for name in reversed(run.manifest_names()):
-        with contextlib.suppress(RecordError):  # `outcomes` names it
-            return [*found, run.read_manifest(name)]
-    return found
+    return [*found, *run.sound_manifests()[-1:]]
 
 
 def vote_table(cell: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -49,11 +49,7 @@ class Counts:
 def counts(path: str | Path) -> Counts:
     """How much `check` and `checkpoints.verify` look at: the rows and manifests that can be read."""
     run = Run.open(path)
-    manifests = []
-    for name in run.manifest_names():
-        with contextlib.suppress(RecordError):
-            manifests.append(run.read_manifest(name))
-    names = run.evaluation_names()
+    names, manifests = run.evaluation_names(), run.sound_manifests()
     return Counts(
         len(_check_lines(run.train_file, TRAIN_KEY)[0]),
         len(names),
@@ -203,7 +199,7 @@ def _left_out(run: Run) -> list[str]:
     with contextlib.suppress(RecordError):
         status = run.read_status()
         if status and status["state"] == "done" and status["stage"] != "train":
-            kinds = {manifest["name"]: manifest.get("kind") for manifest in run.manifests()}
+            kinds = {manifest["name"]: manifest.get("kind") for manifest in run.sound_manifests()}
             return [n for n, kind in kinds.items() if kind != "resume" and not run.evaluation_file(n).exists()]
     return []
 

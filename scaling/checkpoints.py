@@ -144,14 +144,10 @@ def _make_room(run: Run, name: str) -> None:
 def _commit(run: Run, whole: Row) -> None:
     """Write the manifest; rolling checkpoints before it have served."""
     run.write_manifest(whole)
-    for name in run.manifest_names():
-        try:
-            manifest = run.read_manifest(name)
-        except RecordError:
-            continue
+    for manifest in run.sound_manifests():
         if manifest["kind"] == "resume" and manifest["step"] < whole["step"]:
-            run.manifest_file(name).unlink()
-            shutil.rmtree(run.checkpoints / name, ignore_errors=True)
+            run.manifest_file(manifest["name"]).unlink()
+            shutil.rmtree(run.checkpoints / manifest["name"], ignore_errors=True)
 
 
 # Restoring -------------------------------------------------------------------------------------------------

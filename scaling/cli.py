@@ -284,7 +284,8 @@ def check(dir: RunDirectory, *, json: Json = False) -> int:
     if json:
         print_json({"run": str(run.path), "verified": vars(counts), "findings": found})
     else:
-        print("\n".join([*found, f"{dir}: {len(found) or 'nothing'} wrong found in {counts}"]))
+        wrong = f"{len(found)} finding{'s' * (len(found) > 1)}" if found else "nothing wrong found"
+        print("\n".join([*found, f"{dir}: {wrong} in {counts}"]))
     return FAILED if found else DONE
 
 

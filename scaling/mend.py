@@ -5,17 +5,15 @@ What an evaluation loses is evaluated again. What train.jsonl loses is history: 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from scaling.records import (
-    DAMAGED,
     EVAL_KEY,
     TRAIN_KEY,
     RecordError,
     Run,
-    free_name,
+    keep_aside,
     parse_line,
     replace,
     row_key,
@@ -46,10 +44,7 @@ def _mend_lines(path: Path, key: Sequence[str]) -> str:
                 wrong.append(str(error))
     if not wrong:
         return ""
-    folder = path.parent / DAMAGED
-    folder.mkdir(exist_ok=True)
-    aside = folder / free_name(folder, path.stem, path.suffix)
-    os.link(path, aside)
+    aside = keep_aside(path)
     replace(path, b"".join(kept))
     more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     return f"{wrong[0]}{more}; {len(kept)} sound rows kept, the damaged file is {aside}"

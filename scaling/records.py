@@ -233,6 +233,15 @@ def free_name(folder: Path, stem: str, suffix: str = "") -> str:
     return next(new for n in itertools.count() if (new := f"{stem}-{n}" if n else stem) not in taken) + suffix
 
 
+def keep_aside(path: Path) -> Path:
+    """A damaged file as it is now, under a name of its own in a folder beside; it also stays, to be replaced."""
+    folder = path.parent / DAMAGED
+    folder.mkdir(exist_ok=True)
+    aside = folder / free_name(folder, path.stem, path.suffix)
+    os.link(path, aside)
+    return aside
+
+
 # A run -----------------------------------------------------------------------------------------------------
 
 
@@ -272,6 +281,8 @@ class Run:
         try:
             first = run.environment()
         except RecordError:
+            if run.environment_file.exists():
+                keep_aside(run.environment_file)
             first = {**now, "later": []}
             replace(run.environment_file, _dump(first))
         last = [first, *first["later"]][-1]
@@ -289,17 +300,12 @@ class Run:
 
     def _refuse_checkpoints_of_others(self, config_hash: str) -> None:
         """Raises RecordError where config.yaml was lost and the run was of another config."""
-        for name in self.manifest_names():
-            with contextlib.suppress(RecordError):
-                found = self.read_manifest(name)["config_hash"]
-                if found != config_hash:
-                    break
-        else:
-            return
-        raise RecordError(
-            f"{self.config_file}: missing, and the checkpoints are of another config (hash {found}, not "
-            f"{config_hash}); put it back, or use another directory"
-        )
+        found = {manifest["config_hash"] for manifest in self.sound_manifests()} - {config_hash}
+        if found:
+            raise RecordError(
+                f"{self.config_file}: missing, and the checkpoints are of another config (hash {found.pop()}, not "
+                f"{config_hash}); put it back, or use another directory"
+            )
 
     @property
     def config_file(self) -> Path:
@@ -397,6 +403,14 @@ class Run:
     def manifests(self) -> list[Row]:
         """All manifests, by step. Raises RecordError at a damaged one."""
         return [self.read_manifest(name) for name in self.manifest_names()]
+
+    def sound_manifests(self) -> list[Row]:
+        """The manifests that can be read, by step."""
+        found = []
+        for name in self.manifest_names():
+            with contextlib.suppress(RecordError):
+                found.append(self.read_manifest(name))
+        return found
 
     # Status
 
