@@ -67,12 +67,10 @@ class Snapshots:
 
     def _copy(self) -> None:
         """A copy, if anything has changed since the last one."""
-        seen = sorted(
-            (str(file.relative_to(self.run.path)), file.is_file() and file.read_bytes())
-            for file in self.run.path.rglob("*")
-        )
+        stats = [(str(file), file.stat()) for file in self.run.path.rglob("*")]
+        seen = sorted((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
         if seen and seen != self._seen:
             self._seen = seen
             moment = self.folder / f"{len(self.moments):04d}" / "run"
-            shutil.copytree(self.run.path, moment, ignore_dangling_symlinks=True)
+            shutil.copytree(self.run.path, moment)
             self.moments.append(moment)

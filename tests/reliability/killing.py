@@ -21,6 +21,7 @@ DEADLINE = 900
 @contextlib.contextmanager
 def started(words: list[str], log: Path) -> Iterator[subprocess.Popen]:
     """`scaling` with these words, its output added to a log; not left behind."""
+    log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
         process = subprocess.Popen(
             python("-m", "scaling", *words), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -78,7 +79,6 @@ def finished(path: Path, *overrides: str) -> Run:
 def disturbed(path: Path, ends: list, total: int, moments: random.Random, *overrides: str) -> list[int]:
     """Start the run and end it, once for each of `ends`, over its `total` rows; the rows that stood then."""
     run, stood = Run(path), []
-    path.parent.mkdir(parents=True, exist_ok=True)
     for i, end in enumerate(ends):
         with started(command("run", path, *overrides), path.parent / "log") as process:
             target = total * (i + moments.random()) / (len(ends) + 1)

@@ -30,7 +30,6 @@ def disturbed_until_done(path: Path, patience: float, moments: random.Random, *o
     """End the run again and again, after up to `patience` seconds of work each time; how often in which way."""
     ends: Counter[str] = Counter()
     log = path.parent / "log"
-    path.parent.mkdir(parents=True)
     while True:
         before = progress(Run(path))
         with started(command("run", path, *overrides), log) as process:
