@@ -29,7 +29,7 @@ import orbax.checkpoint as ocp
 from scaling import hosts
 from scaling.records import DAMAGED, RecordError, Row, Run, checkpoint_name, free_name
 from scaling.sharding import fetch
-from scaling.trouble import first_line, is_trouble
+from scaling.trouble import first_line, is_trouble, line
 
 PyTree = Any
 Arguments = Callable[[ocp.PyTreeCheckpointHandler, Path], ocp.args.PyTreeRestore]
@@ -120,7 +120,7 @@ def _write(run: Run, step: int, state: PyTree) -> None:
             manager.wait_until_finished()
     except Exception as error:
         place = run.checkpoints / checkpoint_name(step)
-        raise SaveError(f"{place}: could not be saved ({first_line(error)})") from error
+        raise SaveError(f"{place}: could not be saved ({line(error)})") from error
 
 
 def _holds(run: Run, name: str, hashes: dict[str, str]) -> bool:

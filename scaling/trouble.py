@@ -25,11 +25,17 @@ def is_trouble(error: BaseException) -> bool:
     """Whether the machine is to blame. Tensorstore has the system's word for it in its message alone."""
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno in CODES):
         return True
-    return is_out_of_memory(error) or any(os.strerror(code) in str(error) for code in CODES)
+    return is_out_of_memory(error) or _word(error) is not None
+
+
+def _word(error: BaseException) -> str | None:
+    return next((word for word in map(os.strerror, CODES) if word in str(error)), None)
 
 
 def line(error: BaseException) -> str:
     """What to print of such an error: one line."""
+    if not isinstance(error, OSError) and (word := _word(error)):
+        return word
     if is_out_of_memory(error):
         return f"out of memory ({first_line(error)}); a smaller microbatch, chunk or model needs less"
     return first_line(error)

@@ -24,10 +24,12 @@ from tests.reliability.tiny_runs import SEED, SETTINGS, command, record, verdict
 
 LONGER = ("rl.flops=1e9", "warm_start.stages.0.steps=20", "schedule.resume_seconds=5")
 """Than the other runs of the bench: a minute or two of work."""
+WORK_SECONDS = 10.0
+"""Longest work of a process, from its first new row to its end."""
 
 
-def disturbed_until_done(path: Path, patience: float, moments: random.Random, *overrides: str) -> Counter[str]:
-    """End the run again and again, after up to `patience` seconds of work each time; how often in which way."""
+def disturbed_until_done(path: Path, moments: random.Random, *overrides: str) -> Counter[str]:
+    """End the run again and again, after up to `WORK_SECONDS` each time; how often in which way."""
     ends: Counter[str] = Counter()
     log = path.parent / "log"
     while True:
@@ -37,7 +39,7 @@ def disturbed_until_done(path: Path, patience: float, moments: random.Random, *o
             while process.poll() is None and progress(Run(path)) == before:
                 assert time.monotonic() - began < DEADLINE, "the process hangs"
                 time.sleep(0.05)
-            at_work = time.monotonic() + moments.random() * patience
+            at_work = time.monotonic() + moments.random() * WORK_SECONDS
             while process.poll() is None and time.monotonic() < at_work:
                 time.sleep(0.05)
             if process.poll() is not None:
@@ -52,16 +54,14 @@ def soak(minutes: float, folder: Path, *overrides: str) -> int:
     """Exit code; what is found is printed as it is."""
     moments, deadline = random.Random(SEED), time.monotonic() + 60 * minutes
     overrides = (*LONGER, *overrides)
-    began = time.monotonic()
     calm = finished(folder / "calm" / "run", *overrides)
-    took = time.monotonic() - began
     grid = load("tiny", [*SETTINGS, *overrides]).evaluation
-    print(f"undisturbed: {counts(calm.path)}, {took:.0f} s", flush=True)
+    print(f"undisturbed: {counts(calm.path)}", flush=True)
     total: Counter[str] = Counter()
     runs = 0
     while runs == 0 or time.monotonic() < deadline:
         path = folder / f"{runs}" / "run"
-        ends = disturbed_until_done(path, took / 4, moments, *overrides)
+        ends = disturbed_until_done(path, moments, *overrides)
         run = Run(path)
         wrong = [*check(path, grid.problems, grid.budgets), *verify(path)]
         if record(run) != record(calm) or verdict(run) != verdict(calm):
