@@ -1,7 +1,7 @@
 """Damaged records: the file is kept, the sound rows go on, and a line says so. Twice is no more than once."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling.mend import mend
@@ -56,6 +56,7 @@ def test_what_was_set_aside_before_stays(run):
     assert kept == ["train-1.jsonl", "train.jsonl"]
 
 
+@settings(deadline=None)  # each example syncs a disk
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_after_any_flipped_bit_the_records_can_be_read(tmp_path_factory, place, bit):
     run = Run(tmp_path_factory.mktemp("run"))
