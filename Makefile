@@ -1,10 +1,11 @@
 # make demo   run the main job, setting up first        make test   check and test, setting up first
 #                                                       make slow   the tests of more than ten seconds
+# make reliability   the whole bench of faults           make soak   an hour of random kills (MINUTES=60)
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test slow lint lock setup ray clean
+.PHONY: demo test slow reliability soak lint lock setup ray clean
 
 demo: $(READY)
 	$(BIN)/scaling run demo
@@ -15,6 +16,13 @@ test: lint
 
 slow: $(READY)
 	$(BIN)/pytest -m slow
+
+reliability: $(READY)
+	RELIABILITY=all $(BIN)/pytest tests/reliability
+
+MINUTES ?= 60
+soak: $(READY)
+	$(BIN)/python -m tests.reliability.soak $(MINUTES)
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -43,7 +43,7 @@ import polars as pl
 
 from analysis import answers
 from analysis.beyond import MoreSamples, TrainTest
-from analysis.load import evaluation_seconds
+from analysis.load import evaluation_seconds, last_ledgers
 from analysis.run_backtest import RunBacktest
 from analysis.saturation import DEFINITION
 from analysis.study import Study
@@ -139,7 +139,7 @@ def _decades(compute: Any) -> float:
 def _compute(found: Study) -> list[dict[str, Any]]:
     """By phase, the last step's ledger, or the last checkpoint's where that counts more; evaluation by its "
     "rows."""
-    ledgers = [row["ledger"] for row in (*found.run.train_rows()[-1:], *found.run.manifests()[-1:])]
+    ledgers = [row["ledger"] for row in last_ledgers(found.run.path)]
     flops, tokens, seconds = (
         {
             phase: max(ledger[kind].get(phase, 0) for ledger in ledgers)

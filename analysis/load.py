@@ -20,7 +20,7 @@ from analysis.estimators import effective_size, maj_at_k, pass_at_k, wilson
 from analysis.series import Series, from_values
 from analysis.table import CANONICAL, Note, TableError, is_table, read
 from analysis.wandb_source import is_wandb, read_wandb
-from scaling.records import RecordError, Run
+from scaling.records import RecordError, Row, Run
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Evaluations:
 
 def evaluations(run_dir: str | Path, names: Collection[str] | None = None) -> Evaluations:
     """The evaluations of a run, all of them or those of the named checkpoints. Raises RecordError where its
-    config or a manifest is damaged."""
+    config is damaged."""
     run = Run.open(run_dir)
     plain = config(run_dir)
     problems = int(setting(plain, "evaluation.problems"))
@@ -99,16 +99,16 @@ def evaluations(run_dir: str | Path, names: Collection[str] | None = None) -> Ev
     incomplete: list[str] = []
     damaged: list[str] = []
     evaluated = set(run.evaluation_names())
-    for manifest in run.manifests() if names is None else map(run.read_manifest, names):
-        name = manifest["name"]
-        if name not in evaluated:
-            if manifest["kind"] != "resume":
-                incomplete.append(f"{name} (not evaluated)")
-            continue
-        state = {"checkpoint": name} | {key: manifest[key] for key in ("step", "phase")}
-        state |= {key: float(manifest[key]) for key in ("train_flops", "rl_flops")}
-        place = run.evaluation_file(name)
+    for name in run.manifest_names() if names is None else names:
         try:
+            manifest = run.read_manifest(name)
+            if name not in evaluated:
+                if manifest["kind"] != "resume":
+                    incomplete.append(f"{name} (not evaluated)")
+                continue
+            state = {"checkpoint": name} | {key: manifest[key] for key in ("step", "phase")}
+            state |= {key: float(manifest[key]) for key in ("train_flops", "rl_flops")}
+            place = run.evaluation_file(name)
             found = [r for r in run.evaluation_rows(name) if (r["problem"], r["budget"]) in wanted]
             read = [state | _outcome(place, row) for row in found]
         except RecordError as error:
@@ -123,14 +123,10 @@ def evaluations(run_dir: str | Path, names: Collection[str] | None = None) -> Ev
 
 
 def outcomes(run_dir: str | Path, names: Collection[str] | None = None) -> pl.DataFrame:
-    """`Evaluations.outcomes` of a run, or of the named checkpoints, whose evaluations are sound.
-
-    Those that lack problems or budgets are left out, with a logged warning that names them. Raises RecordError
-    with a line for each damaged one.
-    """
+    """`Evaluations.outcomes` of a run, or of the named checkpoints; what is left out is logged as warnings."""
     found = evaluations(run_dir, names)
-    if found.damaged:
-        raise RecordError("\n".join(found.damaged))
+    for line in found.damaged:
+        log.warning("%s; left out", line)
     if found.incomplete:
         log.warning("%s: left out, evaluation incomplete: %s", run_dir, ", ".join(found.incomplete))
     return found.outcomes
@@ -196,6 +192,18 @@ def evaluation_seconds(run_dir: str | Path) -> tuple[float, float]:
         with contextlib.suppress(RecordError):
             rows += run.evaluation_rows(name)
     return sum(row.get("seconds", 0.0) for row in rows), sum(row.get("compile_seconds", 0.0) for row in rows)
+
+
+def last_ledgers(run_dir: str | Path) -> list[Row]:
+    """The last training row and the newest manifest that can be read, with a logged warning for a damaged file
+    of rows; damaged manifests are named by `outcomes`."""
+    run = Run.open(run_dir)
+    found: list[Row] = []
+    try:
+        found += run.train_rows()[-1:]
+    except RecordError as error:
+        log.warning("%s; training rows are left out", error)
+    return [*found, *run.sound_manifests()[-1:]]
 
 
 def vote_table(cell: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

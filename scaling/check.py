@@ -1,11 +1,16 @@
-"""What is wrong with the records of a run, in plain lines. Checkpoint contents: `checkpoints.verify`."""
+"""What is wrong with the records of a run, in plain lines, and how much was looked at.
+
+Checkpoint contents: `checkpoints.verify`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +54,37 @@ def _dead(status: Row, now: float) -> str:
     return f"silent for {age:.0f} s" if age > STALE_SECONDS else ""
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What there is to verify in a run."""
+
+    train_rows: int
+    evaluations: int
+    evaluation_rows: int
+    checkpoints: int
+    leaves: int
+    """Arrays whose hash the readable manifests hold."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.train_rows} training rows, {self.evaluations} evaluations with {self.evaluation_rows} rows, "
+            f"{self.checkpoints} checkpoints with {self.leaves} leaves"
+        )
+
+
+def counts(path: str | Path) -> Counts:
+    """How much `check` and `checkpoints.verify` look at: the rows and manifests that can be read."""
+    run = Run.open(path)
+    names, manifests = run.evaluation_names(), run.sound_manifests()
+    return Counts(
+        len(_check_lines(run.train_file, TRAIN_KEY)[0]),
+        len(names),
+        sum(len(_check_lines(run.evaluation_file(name), EVAL_KEY)[0]) for name in names),
+        len(manifests),
+        sum(len(manifest.get("hashes", ())) for manifest in manifests),
+    )
+
+
 def check(path: str | Path, problems: int | None = None, budgets: Sequence[int] | None = None) -> list[str]:
     """Findings about a run directory, one line each; empty where nothing is wrong. Changes nothing.
 
@@ -56,7 +92,7 @@ def check(path: str | Path, problems: int | None = None, budgets: Sequence[int] 
     the grid that the evaluations of the run have together. Raises RecordError where there is no run at all.
     """
     run = Run.open(path)
-    found = _check_identity(run) + _check_train(run) + _check_checkpoints(run)
+    found = _check_identity(run) + _check_set_aside(run) + _check_train(run) + _check_checkpoints(run)
     return found + _check_evaluations(run, problems, budgets)
 
 
@@ -70,6 +106,8 @@ def _check_identity(run: Run) -> list[str]:
     if found:
         return found
     status = run.read_status()
+    if status is None and run.train_file.exists():
+        found.append(f"{run.status_file}: no such file")
     if status and status["state"] == "running":
         age = time.time() - status["heartbeat"]
         if age > STALE_SECONDS:
@@ -77,10 +115,22 @@ def _check_identity(run: Run) -> list[str]:
     return found
 
 
+def _check_set_aside(run: Run) -> list[str]:
+    """What was found damaged before: it is kept, but somebody should look at the disk."""
+    found = []
+    for folder, kind in ((run.path, "record"), (run.checkpoints, "checkpoint"), (run.evals, "evaluation")):
+        kept = len({entry.name.partition(".")[0] for entry in (folder / DAMAGED).glob("*")})
+        if kept:
+            found.append(f"{folder / DAMAGED}: holds {kept} damaged {kind}{'s' * (kept > 1)}")
+    return found
+
+
 def _check_lines(path: Path, key: Sequence[str]) -> tuple[list[Row], list[str]]:
     """The readable rows in file order, the first of each key, and findings about the file itself."""
     rows: dict[tuple, Row] = {}
     found, size = [], 0
+    if not path.exists():
+        return [], []
     try:
         for place, line, row in lines(path):
             size += len(line)
@@ -97,10 +147,14 @@ def _check_lines(path: Path, key: Sequence[str]) -> tuple[list[Row], list[str]]:
 
 
 def _check_train(run: Run) -> list[str]:
-    if not run.train_file.exists():
-        return []
     rows, found = _check_lines(run.train_file, TRAIN_KEY)
     steps = [row["step"] for row in rows]
+    saved = max((int(name) for name in run.manifest_names()), default=0)
+    if saved > max(steps, default=0):
+        found.append(f"{run.train_file}: ends at step {max(steps, default=0)}, checkpoints at step {saved}")
+    for row, following in itertools.pairwise(rows):
+        if row.get("time", 0) > following.get("time", 0):
+            found.append(f"{run.train_file}: the clock goes backwards before step {following['step']}")
     for before, after in itertools.pairwise([0, *steps]):
         if after < before:
             found.append(f"{run.train_file}: step {after} comes after step {before}")
@@ -125,9 +179,6 @@ def _check_checkpoints(run: Run) -> list[str]:
             found.append(str(error))
     for name in sorted(directories - set(names)):
         found.append(f"{run.checkpoints / name}: has no manifest; an interrupted save, not a checkpoint")
-    set_aside = sum(entry.is_dir() for entry in (run.checkpoints / DAMAGED).glob("*"))
-    if set_aside:
-        found.append(f"{run.checkpoints / DAMAGED}: holds {set_aside} damaged checkpoints")
     return found
 
 
@@ -155,6 +206,8 @@ def _check_evaluations(run: Run, problems: int | None, budgets: Sequence[int] | 
                 found.append(f"{file}: {cell}: the counts of its answers do not add up")
         if not run.manifest_file(name).exists():
             found.append(f"{file}: evaluates a checkpoint that does not exist")
+    for name in _left_out(run):
+        found.append(f"{run.evaluation_file(name)}: no such file, and the run is done")
     everything = set().union(*cells.values())
     if problems is None:
         problems = 1 + max((problem for problem, _ in everything), default=-1)
@@ -165,6 +218,16 @@ def _check_evaluations(run: Run, problems: int | None, budgets: Sequence[int] | 
         if grid - done:
             found.append(f"{file}: incomplete, {len(grid & done)} of {len(grid)} cells")
     return found
+
+
+def _left_out(run: Run) -> list[str]:
+    """Checkpoints of the experiment without an evaluation, though all of them were evaluated."""
+    with contextlib.suppress(RecordError):
+        status = run.read_status()
+        if status and status["state"] == "done" and status["stage"] != "train":
+            kinds = {manifest["name"]: manifest.get("kind") for manifest in run.sound_manifests()}
+            return [n for n, kind in kinds.items() if kind != "resume" and not run.evaluation_file(n).exists()]
+    return []
 
 
 def _adds_up(row: Row) -> bool:

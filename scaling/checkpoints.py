@@ -27,8 +27,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from scaling import hosts
-from scaling.records import DAMAGED, RecordError, Row, Run, checkpoint_name
+from scaling.records import DAMAGED, RecordError, Row, Run, checkpoint_name, free_name
 from scaling.sharding import fetch
+from scaling.trouble import first_line, is_trouble, line
 
 PyTree = Any
 Arguments = Callable[[ocp.PyTreeCheckpointHandler, Path], ocp.args.PyTreeRestore]
@@ -37,6 +38,10 @@ KINDS = ("start", "threshold", "end", "resume")
 
 class CheckpointError(RecordError):
     """A state that does not belong to the checkpoints of this run."""
+
+
+class SaveError(RuntimeError):
+    """A checkpoint that could not be written; those before it stand."""
 
 
 class _Damage(Exception):
@@ -74,6 +79,7 @@ def save(run: Run, state: PyTree, manifest: Row) -> str:
     `manifest` has the caller's fields (step, kind, phase, ledger, ...); name, leaves, hashes, config hash and
     time are added here. What an interrupted save left behind is removed first. A checkpoint of the same step
     and the same leaves only gets the new manifest, and keeps the old one where the new one is rolling.
+    Raises SaveError where it cannot be written.
     """
     if manifest["kind"] not in KINDS:
         raise CheckpointError(f"kind: {manifest['kind']!r} is none of {', '.join(KINDS)}")
@@ -108,9 +114,13 @@ def _write(run: Run, step: int, state: PyTree) -> None:
     )
     handler = ocp.PyTreeCheckpointHandler()
     # A manager for one operation, since it caches what is on disk; it starts in milliseconds.
-    with ocp.CheckpointManager(run.checkpoints.absolute(), options=options, item_handlers=handler) as manager:
-        manager.save(step, args=ocp.args.PyTreeSave(state), force=True)
-        manager.wait_until_finished()
+    try:
+        with ocp.CheckpointManager(run.checkpoints.absolute(), options=options, item_handlers=handler) as manager:
+            manager.save(step, args=ocp.args.PyTreeSave(state), force=True)
+            manager.wait_until_finished()
+    except Exception as error:
+        place = run.checkpoints / checkpoint_name(step)
+        raise SaveError(f"{place}: could not be saved ({line(error)})") from error
 
 
 def _holds(run: Run, name: str, hashes: dict[str, str]) -> bool:
@@ -134,14 +144,10 @@ def _make_room(run: Run, name: str) -> None:
 def _commit(run: Run, whole: Row) -> None:
     """Write the manifest; rolling checkpoints before it have served."""
     run.write_manifest(whole)
-    for name in run.manifest_names():
-        try:
-            manifest = run.read_manifest(name)
-        except RecordError:
-            continue
+    for manifest in run.sound_manifests():
         if manifest["kind"] == "resume" and manifest["step"] < whole["step"]:
-            run.manifest_file(name).unlink()
-            shutil.rmtree(run.checkpoints / name, ignore_errors=True)
+            run.manifest_file(manifest["name"]).unlink()
+            shutil.rmtree(run.checkpoints / manifest["name"], ignore_errors=True)
 
 
 # Restoring -------------------------------------------------------------------------------------------------
@@ -195,10 +201,12 @@ def _read(run: Run, manifest: Row, arguments: Arguments) -> PyTree:
     try:
         # Orbax's manager would wait for the other hosts here, also for one that has found damage.
         state = handler.restore(place, args=arguments(handler, place))
-    except (PermissionError, MemoryError, jax.errors.JaxRuntimeError):
-        raise  # the machine's trouble, not the checkpoint's
+    except jax.errors.JaxRuntimeError:
+        raise
     except Exception as error:
-        damage = _Damage(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}")
+        if is_trouble(error):  # and not the checkpoint's damage
+            raise
+        damage = _Damage(f"{type(error).__name__}: {first_line(error)}")
     _agree(damage)
     found = {path: leaf_hash(leaf) for path, leaf in leaf_paths(state).items()}
     wrong = [path for path, expected in manifest["hashes"].items() if found.get(path) != expected]
@@ -217,8 +225,7 @@ def _set_aside(run: Run, name: str) -> Path:
     """Move a checkpoint and its manifest into checkpoints/damaged, beside earlier ones of the same name."""
     place = run.checkpoints / DAMAGED
     place.mkdir(exist_ok=True)
-    taken = {entry.name.removesuffix(".json") for entry in place.iterdir()}
-    target = next(new for n in range(len(taken) + 1) if (new := f"{name}-{n}" if n else name) not in taken)
+    target = free_name(place, name)
     # The directory first: a crash in between leaves a manifest alone, and not a leftover that a save removes.
     for old, new in ((name, target), (f"{name}.json", f"{target}.json")):
         if (run.checkpoints / old).exists():

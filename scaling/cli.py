@@ -18,13 +18,22 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from scaling import hosts
-from scaling.closing import BAD_INPUT, DONE, FAILED, PREEMPTED, finish, print_json, print_plan, reported
+from scaling.closing import (
+    DONE,
+    FAILED,
+    PREEMPTED,
+    exit_code,
+    finish,
+    print_json,
+    print_plan,
+    reported,
+    said,
+)
 from scaling.hosts import ALONE, Cluster
 
 if TYPE_CHECKING:
     from scaling.config import Config
 
-OURS = ("scaling", "analysis", "sweeps")
 ABOUT = "How far are reasoning models from saturating? Train, evaluate, fit, report."
 
 PresetOrFile = Annotated[
@@ -59,17 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
         return code
-    except ValueError as error:
-        if type(error).__module__.partition(".")[0] not in OURS:
-            raise
-        if hosts.is_first():
-            print(error, file=sys.stderr)
-        return BAD_INPUT
     except KeyboardInterrupt:
         return PREEMPTED
     except BrokenPipeError:  # who read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        if hosts.is_first() or code == FAILED:  # bad input is known to all, trouble may be one host's
+            print(said(error), file=sys.stderr)
+        return code
 
 
 def run(
@@ -264,19 +274,21 @@ def plan(
 
 def check(dir: RunDirectory, *, json: Json = False) -> int:
     """Verify a run's records and the hash of every leaf of its checkpoints."""
+    from scaling import check as checking
     from scaling import resolve, stages
-    from scaling.check import check as check_records
 
     run, settings = resolve.open_run(dir)
     stages.prepare_jax()
     from scaling import checkpoints
 
     grid = settings.evaluation
-    found = [*check_records(dir, grid.problems, grid.budgets), *checkpoints.verify(dir)]
+    found = [*checking.check(dir, grid.problems, grid.budgets), *checkpoints.verify(dir)]
+    counts = checking.counts(dir)
     if json:
-        print_json({"run": str(run.path), "findings": found})
+        print_json({"run": str(run.path), "verified": vars(counts), "findings": found})
     else:
-        print("\n".join(found) or f"{dir}: nothing wrong found")
+        wrong = f"{len(found)} finding{'s' * (len(found) > 1)}" if found else "nothing wrong found"
+        print("\n".join([*found, f"{dir}: {wrong} in {counts}"]))
     return FAILED if found else DONE
 
 

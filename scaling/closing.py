@@ -6,9 +6,27 @@ import json as jsons
 from pathlib import Path
 from typing import Any
 
-from scaling import hosts
+from scaling import hosts, trouble
 
 DONE, FAILED, BAD_INPUT, PREEMPTED = 0, 1, 2, 75
+OURS = ("scaling", "analysis", "sweeps")
+
+
+def exit_code(error: Exception) -> int | None:
+    """The code of an error that a line explains: bad input, or what a run could not go on with. None for a
+    mistake of the program, whose traceback is to be seen."""
+    if _is_ours(error):
+        return BAD_INPUT if isinstance(error, ValueError) else FAILED
+    return FAILED if trouble.is_trouble(error) else None
+
+
+def said(error: Exception) -> str:
+    """What is printed of an error with an exit code."""
+    return str(error) if _is_ours(error) else trouble.line(error)
+
+
+def _is_ours(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in OURS
 
 
 def reported(path: Path, facts: dict[str, Any], json: bool) -> int:

@@ -7,6 +7,7 @@ there and the answer forced), so the samples of a budget are those of all larger
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +24,14 @@ from scaling import flops, hosts
 from scaling.checkpoints import restore
 from scaling.config import Config, samples_at
 from scaling.learner import abstract_state
-from scaling.records import Run
-from scaling.rl import verify
+from scaling.records import RecordError, Run
+from scaling.room import within_memory
 from scaling.sampling import Rollout, left_pad, row_keys, sample
 from scaling.sharding import make_mesh
 from scaling.tasks import PAD, Problem, Task, Verdict, held_out, make_task, text
 from scaling.timing import Stopwatch
 from scaling.tracking import Terminal
+from scaling.verifying import verify
 
 EVAL_STREAM = 2
 TEXTS = 8
@@ -104,8 +106,8 @@ class Outcome:
 class Evaluator:
     """Evaluates parameters of one experiment; what is the same for every checkpoint is made once."""
 
-    def __init__(self, config: Config):
-        self.config = config
+    def __init__(self, config: Config, warn: Callable[[str], None] = print):
+        self.config, self.warn = config, warn
         self.task: Task = make_task(config.task)
         self.mesh: Mesh = make_mesh(config.mesh)
         self.graphdef, self.abstract = abstract_state(config, len(self.task.vocab), self.mesh)
@@ -129,22 +131,27 @@ class Evaluator:
         ]
 
     def _sample(self, params: nnx.State, problems: Sequence[Problem], tier: Tier) -> Sequence[Rollout]:
-        evaluation = self.config.evaluation
+        evaluation, group = self.config.evaluation, tier.last - tier.first
         prompts, padding = left_pad([p.prompt for p in problems], self.task.prompt_tokens)
         places = [p.index * evaluation.samples[-1] + s for p in problems for s in range(tier.first, tier.last)]
-        return sample(
-            self.graphdef,
-            params,
-            prompts,
-            padding,
-            row_keys(self.config.seed, EVAL_STREAM, 0, np.array(places)),
-            group=tier.last - tier.first,
-            budgets=tier.budgets,
-            answer_tokens=self.task.answer_tokens,
-            temperature=evaluation.temperature,
-            chunk=evaluation.chunk,
-            mesh=self.mesh,
-        )
+        keys = row_keys(self.config.seed, EVAL_STREAM, 0, np.array(places))
+
+        def draw(chunk: int) -> Sequence[Rollout]:
+            return sample(
+                self.graphdef,
+                params,
+                prompts,
+                padding,
+                keys,
+                group=group,
+                budgets=tier.budgets,
+                answer_tokens=self.task.answer_tokens,
+                temperature=evaluation.temperature,
+                chunk=chunk,
+                mesh=self.mesh,
+            )
+
+        return within_memory(draw, "evaluation.chunk", evaluation.chunk, group, self.warn)
 
     def _count(self, outcomes: dict, part: Sequence[Problem], budget: int, rollout: Rollout) -> None:
         config, vocab = self.config, len(self.task.vocab)
@@ -189,9 +196,9 @@ def evaluate(
 
     A rolling checkpoint is none of the experiment's and is left out, and so is a damaged one, which is set aside
     with a warning. Rows are written in chunks of problems, so an interrupted evaluation goes on where it stopped.
-    Raises RecordError for a checkpoint that does not exist and for a damaged manifest.
+    Raises RecordError for a checkpoint that does not exist.
     """
-    run, evaluator = Run.open(run_dir), Evaluator(config)
+    run, evaluator = Run.open(run_dir), Evaluator(config, terminal.message)
     total, budgets = config.evaluation.problems, config.evaluation.budgets
     for name in hosts.first(run.manifest_names) if names is None else names:
         cells = hosts.first(lambda name=name: _missing(run, name, total, budgets))
@@ -219,9 +226,17 @@ def evaluate(
 
 
 def _missing(run: Run, name: str, problems: int, budgets: Sequence[int]) -> set[tuple[int, int]]:
-    """The (problem, budget) cells still to be answered; none of a rolling checkpoint, which is not evaluated."""
-    if run.read_manifest(name)["kind"] == "resume":
-        return set()
+    """The (problem, budget) cells still to be answered; none of a rolling checkpoint, which is not evaluated.
+
+    Those of a checkpoint whose manifest is damaged are still to be answered: `restore` then sets it aside.
+    """
+    try:
+        if run.read_manifest(name)["kind"] == "resume":
+            return set()
+    except RecordError:
+        if name not in run.manifest_names():
+            raise
+        return set(itertools.product(range(problems), budgets))
     return set(run.evaluation_missing(name, problems, budgets))
 
 

@@ -7,6 +7,8 @@
     checkpoints/NAME.json  its manifest; a checkpoint without one does not exist
     evals/NAME.jsonl       a row per (problem, budget), its key
     status.json            state, stage, heartbeat, reason, pid, host
+    bad-batch-NAME.npz     what a step that came to no finite loss was to learn from
+    damaged/               in each of the three folders: what was found damaged, kept as it was
 
 JSON lines are appended whole, in a single write, and synced. A crash can therefore leave only an
 unterminated last line: readers drop that one, and anything else that is wrong is an error with file and line.
@@ -16,6 +18,7 @@ library only.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -33,7 +36,7 @@ TRAIN_KEY = ("step",)
 EVAL_KEY = ("problem", "budget")
 HASH_LINE = "# hash: "
 DAMAGED = "damaged"
-"""Directory beside the checkpoints for those that are found damaged: kept, never read."""
+"""Directory beside checkpoints and records for those that are found damaged: kept, never read."""
 STATES = ("running", "done", "failed", "preempted")
 STAGES = ("train", "evaluate", "fit", "report")
 
@@ -103,6 +106,14 @@ def _load(path: Path) -> Row:
     return value
 
 
+def _whole(path: Path, fields: Sequence[str]) -> Row:
+    value = _load(path)
+    missing = [name for name in fields if name not in value]
+    if missing:
+        raise RecordError(f"{path}: lacks {', '.join(missing)}")
+    return value
+
+
 # JSON lines ------------------------------------------------------------------------------------------------
 
 
@@ -155,13 +166,18 @@ def lines(path: Path, offset: int = 0) -> Iterator[tuple[str, bytes, Row]]:
             if not line.endswith(b"\n"):
                 return
             place = f"{path}, line {number}" + (f" after byte {offset}" if offset else "")
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise RecordError(f"{place}: not JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise RecordError(f"{place}: holds a {type(row).__name__} where an object belongs")
-            yield place, line, row
+            yield place, line, parse_line(place, line)
+
+
+def parse_line(place: str, line: bytes) -> Row:
+    """The row of a line. Raises RecordError that names its place."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise RecordError(f"{place}: not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise RecordError(f"{place}: holds a {type(row).__name__} where an object belongs")
+    return row
 
 
 def row_key(place: str, row: Row, key: Sequence[str]) -> tuple:
@@ -220,6 +236,21 @@ def cut(path: Path, keep: Callable[[Row], bool]) -> int:
     return sum(not stays for _, stays in judged)
 
 
+def free_name(folder: Path, stem: str, suffix: str = "") -> str:
+    """`stem`, or stem-1, stem-2 … with the suffix: the first whose stem nothing in the folder has."""
+    taken = {entry.name.partition(".")[0] for entry in folder.iterdir()}
+    return next(new for n in itertools.count() if (new := f"{stem}-{n}" if n else stem) not in taken) + suffix
+
+
+def keep_aside(path: Path) -> Path:
+    """A damaged file as it is now, under a name of its own in a folder beside; it also stays, to be replaced."""
+    folder = path.parent / DAMAGED
+    folder.mkdir(exist_ok=True)
+    aside = folder / free_name(folder, path.stem, path.suffix)
+    os.link(path, aside)
+    return aside
+
+
 # A run -----------------------------------------------------------------------------------------------------
 
 
@@ -238,14 +269,16 @@ class Run:
     def create(path: str | Path, config_text: str, config_hash: str, environment: Row) -> Run:
         """Make the directory, or take up an existing one of the same hash, whose config.yaml then stays.
 
-        An environment that differs from the last one is added to environment.json under "later". Raises
-        RecordError where the directory holds a run of another config.
+        An environment that differs from the last one is added to environment.json under "later"; one that is
+        lost or damaged is begun anew. Raises RecordError where the directory holds a run of another config, be it
+        that only its checkpoints say so.
         """
         run = Run(Path(path))
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         run.evals.mkdir(exist_ok=True)
         now = _plain(environment)
         if not run.config_file.exists():
+            run._refuse_checkpoints_of_others(config_hash)
             replace(run.environment_file, _dump({**now, "later": []}))
             replace(run.config_file, f"{HASH_LINE}{config_hash}\n{config_text}".encode())
             return run
@@ -254,7 +287,13 @@ class Run:
             raise RecordError(
                 f"{run.config_file}: another config (hash {found}, not {config_hash}); use another directory"
             )
-        first = run.environment()
+        try:
+            first = run.environment()
+        except RecordError:
+            if run.environment_file.exists():
+                keep_aside(run.environment_file)
+            first = {**now, "later": []}
+            replace(run.environment_file, _dump(first))
         last = [first, *first["later"]][-1]
         if any(last.get(name) != value for name, value in now.items() if name != "time"):
             replace(run.environment_file, _dump({**first, "later": [*first["later"], now]}))
@@ -267,6 +306,15 @@ class Run:
         if not run.config_file.is_file():
             raise RecordError(f"{run.path}: not a run directory (it has no config.yaml)")
         return run
+
+    def _refuse_checkpoints_of_others(self, config_hash: str) -> None:
+        """Raises RecordError where config.yaml was lost and the run was of another config."""
+        found = {manifest["config_hash"] for manifest in self.sound_manifests()} - {config_hash}
+        if found:
+            raise RecordError(
+                f"{self.config_file}: missing, and the checkpoints are of another config (hash {found.pop()}, not "
+                f"{config_hash}); put it back, or use another directory"
+            )
 
     @property
     def config_file(self) -> Path:
@@ -298,6 +346,9 @@ class Run:
     def manifest_file(self, name: str) -> Path:
         return self.checkpoints / f"{name}.json"
 
+    def bad_batch_file(self, step: int) -> Path:
+        return self.path / f"bad-batch-{checkpoint_name(step)}.npz"
+
     def config_text(self) -> str:
         """The resolved config as YAML."""
         return self.config_file.read_text().partition("\n")[2]
@@ -310,7 +361,8 @@ class Run:
         return head.removeprefix(HASH_LINE)
 
     def environment(self) -> Row:
-        return _load(self.environment_file)
+        """Raises RecordError where it is missing or damaged."""
+        return _whole(self.environment_file, ("command", "later"))
 
     # Training rows and evaluations
 
@@ -361,6 +413,14 @@ class Run:
         """All manifests, by step. Raises RecordError at a damaged one."""
         return [self.read_manifest(name) for name in self.manifest_names()]
 
+    def sound_manifests(self) -> list[Row]:
+        """The manifests that can be read, by step."""
+        found = []
+        for name in self.manifest_names():
+            with contextlib.suppress(RecordError):
+                found.append(self.read_manifest(name))
+        return found
+
     # Status
 
     def write_status(self, state: str, stage: str, reason: str = "") -> None:
@@ -371,4 +431,7 @@ class Run:
         replace(self.status_file, _dump({**status, "pid": os.getpid(), "host": socket.gethostname()}))
 
     def read_status(self) -> Row | None:
-        return _load(self.status_file) if self.status_file.exists() else None
+        """None where there is none yet. Raises RecordError for a damaged one."""
+        if not self.status_file.exists():
+            return None
+        return _whole(self.status_file, ("state", "stage", "heartbeat", "reason", "pid", "host"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from scaling.check import STALE_SECONDS
 from scaling.config import Config, config_hash, identity, load, parse
 from scaling.processes import started
-from scaling.records import Run
+from scaling.records import RecordError, Run
 from scaling.structure import ConfigError, hint
 from scaling.tasks import held_out, make_task
 
@@ -89,12 +89,15 @@ def refuse_if_running(run: Run) -> None:
     """Two processes must not write one run. Raises ConfigError that names the other one."""
     pid = writer(run)
     if pid is not None:
-        raise _taken(run.path, pid)
+        raise _taken(run.path, _named(pid))
 
 
 def writer(run: Run) -> int | None:
     """The other process that writes a run now, if it is one of this host: of no other can one be sure."""
-    status = run.read_status()
+    try:
+        status = run.read_status()
+    except RecordError:  # it will be written anew, and the lock keeps others out
+        return None
     if status is None or status["state"] != "running" or status["host"] != socket.gethostname():
         return None
     if status["pid"] == os.getpid() or time.time() - status["heartbeat"] > STALE_SECONDS:
@@ -115,14 +118,18 @@ def claimed(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise _taken(path, file.read().strip() or "that starts now") from None
+            raise _taken(path, file.read().strip() or "another one that starts now") from None
         except OSError:
             pass
         file.truncate(0)
-        file.write(f"{os.getpid()}\n")
+        file.write(f"{_named(os.getpid())}\n")
         file.flush()
         yield
 
 
-def _taken(path: Path, pid: int | str) -> ConfigError:
-    return ConfigError([f"{path}: process {pid} is running it; wait, or stop that one first"])
+def _named(pid: int) -> str:
+    return f"process {pid} on {socket.gethostname()}"
+
+
+def _taken(path: Path, process: str) -> ConfigError:
+    return ConfigError([f"{path}: {process} is running it; wait, or stop that one first"])

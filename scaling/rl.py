@@ -17,6 +17,7 @@ from scaling.objectives import RECIPES, advantages, informative, overlong_penalt
 from scaling.sampling import left_pad, row_keys, sample
 from scaling.tasks import ANSWER, END, PAD, Problem, Task, Verdict
 from scaling.timing import Stopwatch
+from scaling.verifying import verify
 
 ROLLOUT_STREAM = 1
 RL_FIRST_PROBLEM = 1_000_000_000
@@ -62,15 +63,6 @@ def think_lengths(tokens_BxT: np.ndarray) -> np.ndarray:
     """int64[B]: tokens before `ANSWER` or `END`."""
     over = np.isin(tokens_BxT, (ANSWER, END, PAD))
     return np.where(over.any(axis=1), over.argmax(axis=1), tokens_BxT.shape[1])
-
-
-def verify(task: Task, problems: Sequence[Problem], tokens_BxT: np.ndarray) -> list[Verdict]:
-    """The task's verdict on every completion."""
-    group, lengths = len(tokens_BxT) // len(problems), (tokens_BxT != PAD).sum(axis=1)
-    return [
-        task.verify(problems[i // group], row[:n])
-        for i, (row, n) in enumerate(zip(tokens_BxT.tolist(), lengths.tolist(), strict=True))
-    ]
 
 
 def rewards(done: Completions, claim_penalty: float) -> np.ndarray:

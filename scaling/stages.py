@@ -19,6 +19,7 @@ from typing import Any
 from scaling import hosts
 from scaling.config import Config, config_hash, dump
 from scaling.environment import environment
+from scaling.mend import mend
 from scaling.records import Run
 from scaling.resolve import claimed, writer
 from scaling.structure import ConfigError
@@ -115,6 +116,7 @@ def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: b
     run = hosts.first(lambda: Run.create(path, dump(config), config_hash(config), described))
     _share(run)
     with stage(run, "train"), tracking.Terminal(path, config, quiet or not hosts.is_first()) as terminal:
+        _mend(run, terminal.message)
 
         def stopping() -> bool:
             return hosts.any_host(stop())
@@ -126,6 +128,11 @@ def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: b
         state = training.train(path, config, terminal=terminal, on_checkpoint=callback, stop=stopping)
     _write_status(run, state, "train")
     return state
+
+
+def _mend(run: Run, say: Callable[[str], None]) -> None:
+    for line in hosts.first(lambda: mend(run)):
+        say(line)
 
 
 def _share(run: Run) -> None:
@@ -148,6 +155,7 @@ def evaluate(
     run = hosts.first(lambda: Run.open(path))
     _share(run)
     with stage(run, "evaluate"), tracking.Terminal(path, config, quiet or not hosts.is_first()) as terminal:
+        _mend(run, terminal.message)
         state = evaluation.evaluate(
             path, config, names=names, terminal=terminal, stop=lambda: hosts.any_host(stop())
         )
@@ -186,7 +194,8 @@ def stage(run: Run, name: str) -> Iterator[None]:
         _write_status(run, "preempted", name)
         raise
     except BaseException as error:
-        _write_status(run, "failed", name, f"{type(error).__name__}: {error}")
+        with contextlib.suppress(OSError):  # the disk that is full may be the reason
+            _write_status(run, "failed", name, f"{type(error).__name__}: {error}")
         raise
 
 

@@ -6,6 +6,8 @@ would have done without the interruption, bit for bit; only seconds differ.
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from scaling import accelerators, checkpoints, hosts, schedule
@@ -22,8 +25,9 @@ from scaling.config import Config, StageConfig
 from scaling.flops import Ledger
 from scaling.learner import abstract_state, gradient, initial_state, make_optimiser, means, step
 from scaling.objectives import RECIPES
-from scaling.records import Run
-from scaling.rl import collect
+from scaling.records import Run, checkpoint_name, replace
+from scaling.rl import Experience, collect
+from scaling.room import within_memory
 from scaling.sharding import make_mesh, place
 from scaling.tasks import make_task, warm_start_problems
 from scaling.timing import Stopwatch
@@ -35,7 +39,7 @@ MOST_MISMATCH = {"float32": 0.01, "bfloat16": 0.1}
 """Nats a token by which sampler and trainer may differ: what rounding explains."""
 
 
-class TrainingError(ValueError):
+class TrainingError(RuntimeError):
     """Training cannot go on."""
 
 
@@ -92,8 +96,9 @@ class Trainer:
 
     def _restore_reference(self, abstract: Any) -> nnx.State:
         """The policy that RL started from."""
-        starts = [m["name"] for m in hosts.first(self.run.manifests) if m["kind"] == "start"]
-        restored = checkpoints.restore(self.run, abstract, starts[0], warn=self.warn) if starts else None
+        start = checkpoint_name(len(self.stages))
+        there = hosts.first(self.run.manifest_file(start).exists)
+        restored = checkpoints.restore(self.run, abstract, start, warn=self.warn) if there else None
         if restored is None:
             raise TrainingError(
                 "rl.kl: the policy that RL started from is needed; its checkpoint is missing or damaged"
@@ -115,8 +120,6 @@ class Trainer:
             metrics["mfu"] = (
                 (self.ledger.train_flops - start.train_flops) / max(metrics["seconds"], 1e-9) / self.peak
             )
-        if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
-            raise TrainingError(f"step {self.step}: loss {metrics['loss']}, grad_norm {metrics['grad_norm']}")
         return {
             "step": self.step,
             "phase": before[0],
@@ -144,7 +147,21 @@ class Trainer:
         params, opt_state, norm = step(tx, self.state["params"], self.state["opt_state"], grads, rate)
         self.state = {"params": params, "opt_state": opt_state}
         metrics = {name: value for name, value in means(sums).items() if name != "tokens"}
-        return metrics | {"grad_norm": float(norm), "learning_rate": rate}
+        metrics |= {"grad_norm": float(norm), "learning_rate": rate}
+        if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
+            raise TrainingError(
+                f"step {self.step + 1}: loss {metrics['loss']}, grad_norm {metrics['grad_norm']}; "
+                f"its batch is in {hosts.first(lambda: self._keep_batch(batch))}"
+            )
+        return metrics
+
+    def _keep_batch(self, batch: Batch) -> Path:
+        """What the step that is under way was to learn from, for a person to look at."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **batch._asdict())
+        file = self.run.bad_batch_file(self.step + 1)
+        replace(file, buffer.getvalue())
+        return file
 
     def _warm_step(self) -> tuple[int, dict[str, float]]:
         stage: StageConfig = self.stages[self.step]
@@ -159,7 +176,12 @@ class Trainer:
 
     def _rl_step(self) -> tuple[int, dict[str, float]]:
         rl, place_ = self.config.rl, self.phase_step
-        got = collect(self.config, self.task, self.graphdef, self.state["params"], self.mesh, self.watch, place_)
+
+        def draw(chunk: int) -> Experience:
+            config = dataclasses.replace(self.config, rl=dataclasses.replace(rl, chunk=chunk))
+            return collect(config, self.task, self.graphdef, self.state["params"], self.mesh, self.watch, place_)
+
+        got = within_memory(draw, "rl.chunk", rl.chunk, rl.samples, self.warn)
         self.ledger = self.ledger.add("rollout", flops=got.flops, tokens=got.tokens)
         metrics: dict[str, float] = dict.fromkeys(
             ("loss", "entropy", "mismatch", "clip_fraction", "grad_norm", "kl"), 0.0

@@ -15,6 +15,7 @@ import pytest
 
 from analysis.load import EXPORT_COLUMNS
 from scaling import config as configs
+from scaling.check import counts
 from scaling.records import Run
 
 ROOT = Path(__file__).parent.parent
@@ -153,7 +154,8 @@ def test_the_answer_is_one_json_object(tiny):
 
 
 def test_check_finds_nothing_wrong(tiny, place):
-    assert place.scaling("check", str(tiny.run.path)) == (0, f"{tiny.run.path}: nothing wrong found\n", "")
+    counted = f"{tiny.run.path}: nothing wrong found in {counts(tiny.run.path)}\n"
+    assert place.scaling("check", str(tiny.run.path)) == (0, counted, "")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

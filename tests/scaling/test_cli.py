@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -178,7 +179,8 @@ def test_a_run_that_another_process_writes_is_refused_until_it_is_dead(run_dir, 
         status = json.loads(run.status_file.read_text())
         run.status_file.write_text(json.dumps({**status, "pid": other.pid}))
         code, _, err = said(capsys, "train", str(run_dir))
-        assert code == 2 and err == f"{run_dir}: process {other.pid} is running it; wait, or stop that one first\n"
+        named = f"process {other.pid} on {socket.gethostname()}"
+        assert code == 2 and err == f"{run_dir}: {named} is running it; wait, or stop that one first\n"
         assert said(capsys, "evaluate", str(run_dir))[0] == 2
         other.communicate(b"\n")
     assert resolve.writer(run) is None
@@ -197,7 +199,7 @@ with claimed(Path({str(tmp_path / "run")!r})):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "claimed\n"
         with (
-            pytest.raises(ConfigError, match=f"process {other.pid} is running it"),
+            pytest.raises(ConfigError, match=f"process {other.pid} on .* is running it"),
             stages.alone(tmp_path / "run"),
         ):
             pass

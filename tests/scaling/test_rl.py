@@ -12,9 +12,10 @@ from toy import CONFIG, MODEL, STEP, TASK, VOCAB, Toy, model, one_device, proble
 
 from scaling import flops, rl
 from scaling.objectives import RECIPES, kl_k3, policy_term
-from scaling.rl import MOST_DRAWS, Completions, Experience, collect, rewards, rollout_cost, think_lengths, verify
+from scaling.rl import MOST_DRAWS, Completions, Experience, collect, rewards, rollout_cost, think_lengths
 from scaling.tasks import ANSWER, END, PAD, Verdict
 from scaling.timing import Stopwatch
+from scaling.verifying import verify
 
 GROUP, BUDGET = CONFIG.rl.samples, CONFIG.rl.budgets[0]
 
