@@ -5,7 +5,8 @@ Shapes: B sequences, N prompt tokens (left-padded), T generated tokens (right-pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +87,22 @@ def microbatches(batch: Batch, size: int) -> Iterator[Batch]:
                 for name, x in zip(Batch._fields, part, strict=True)
             )
         )
+
+
+class Ahead:
+    """What a pure function makes of 0 … count − 1 in turn, each made in a thread while the one before is used."""
+
+    def __init__(self, make: Callable[[int], Batch], count: int):
+        self._make, self._count = make, count
+        self._pool = ThreadPoolExecutor(1)
+        self._begun: dict[int, Future[Batch]] = {}
+
+    def __call__(self, index: int) -> Batch:
+        """Raises what the function raises."""
+        made = (self._begun.pop(index, None) or self._pool.submit(self._make, index)).result()
+        if index + 1 < self._count:
+            self._begun[index + 1] = self._pool.submit(self._make, index + 1)
+        return made
 
 
 def update_cost(batch: Batch, model: ModelConfig, vocab: int) -> tuple[int, int]:

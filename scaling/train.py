@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 
 from scaling import accelerators, checkpoints, hosts, schedule
-from scaling.batches import Batch, demonstrations, microbatches, update_cost
+from scaling.batches import Ahead, Batch, demonstrations, microbatches, update_cost
 from scaling.config import Config, StageConfig
 from scaling.flops import Ledger
 from scaling.learner import abstract_state, gradient, initial_state, make_optimiser, means, step
@@ -57,6 +57,7 @@ class Trainer:
         self.step, self.ledger = 0, Ledger()
         self.reference: nnx.State | None = None
         self.warned = False
+        self.taught = Ahead(self._demonstrations, len(self.stages))
         vocab = len(self.task.vocab)
         with self.watch("checkpoint"):
             self.graphdef, abstract = abstract_state(config, vocab, self.mesh)
@@ -167,12 +168,16 @@ class Trainer:
         stage: StageConfig = self.stages[self.step]
         rate = stage.learning_rate * min((self.step + 1) / max(self.config.warm_start.warmup_steps, 1), 1.0)
         with self.watch("warm_start"):
-            problems = warm_start_problems(self.config, self.task, stage, self.step)
-            batch = demonstrations(self.task, problems, stage, f"{self.config.seed}/{self.step}")
+            batch = self.taught(self.step)
             metrics = self._learn(batch, rate)
         flops, tokens = update_cost(batch, self.config.model, len(self.task.vocab))
         self.ledger = self.ledger.add("warm_start", flops=flops, tokens=tokens)
         return stage.budget, {k: metrics[k] for k in ("loss", "accuracy", "grad_norm", "learning_rate")}
+
+    def _demonstrations(self, step: int) -> Batch:
+        stage = self.stages[step]
+        problems = warm_start_problems(self.config, self.task, stage, step)
+        return demonstrations(self.task, problems, stage, f"{self.config.seed}/{step}")
 
     def _rl_step(self) -> tuple[int, dict[str, float]]:
         rl, place_ = self.config.rl, self.phase_step
