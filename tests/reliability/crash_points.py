@@ -66,11 +66,16 @@ class Snapshots:
                 self._busy.now = False
 
     def _copy(self) -> None:
-        """A copy, if anything has changed since the last one."""
-        stats = [(str(file), file.stat()) for file in self.run.path.rglob("*")]
-        seen = sorted((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
-        if seen and seen != self._seen:
-            self._seen = seen
-            moment = self.folder / f"{len(self.moments):04d}" / "run"
-            shutil.copytree(self.run.path, moment)
-            self.moments.append(moment)
+        """A copy, if anything has changed since the last one; once more where C++ moved a file meanwhile."""
+        moment = self.folder / f"{len(self.moments):04d}" / "run"
+        while True:
+            try:
+                stats = [(str(file), file.stat()) for file in self.run.path.rglob("*")]
+                seen = sorted((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+                if seen and seen != self._seen:
+                    shutil.copytree(self.run.path, moment)
+                    self._seen = seen
+                    self.moments.append(moment)
+                return
+            except (FileNotFoundError, shutil.Error):
+                shutil.rmtree(moment, ignore_errors=True)
