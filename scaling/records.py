@@ -216,15 +216,6 @@ def tail(path: Path, offset: int = 0) -> tuple[list[Row], int]:
     return rows, offset
 
 
-def ending(path: Path, size: int) -> list[Row]:
-    """The whole rows within the last `size` bytes, so that a look at a long file costs no more than that."""
-    with open(path, "rb") as file:
-        start = max(file.seek(0, os.SEEK_END) - size, 0)
-        file.seek(start)
-        start += len(file.readline()) if start else 0
-    return tail(path, start)[0]
-
-
 def cut(path: Path, keep: Callable[[Row], bool]) -> int:
     """Atomically remove the rows that `keep` refuses, and a torn last line; returns how many rows went."""
     if not path.exists():

@@ -20,7 +20,7 @@ import yaml
 
 from analysis.configs import config, flat
 from scaling.check import Said, state
-from scaling.records import RecordError, Row, Run, ending, lines
+from scaling.records import RecordError, Row, Run, lines, tail
 
 DEPTH = 3
 """Levels below the watched folder at which runs are found: alone, in a sweep, in a sweep in a folder."""
@@ -295,6 +295,15 @@ def _fields(path: Path) -> dict[str, Any]:
 
 def _status(path: Path) -> Row | None:
     return Run(path.parent).read_status()
+
+
+def ending(path: Path, size: int) -> list[Row]:
+    """The whole rows within the last `size` bytes, so that a look at a long file costs no more than that."""
+    with open(path, "rb") as file:
+        start = max(file.seek(0, os.SEEK_END) - size, 0)
+        file.seek(start)
+        start += len(file.readline()) if start else 0
+    return tail(path, start)[0]
 
 
 def _last_rows(path: Path) -> tuple[Row, ...]:

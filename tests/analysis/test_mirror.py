@@ -1,7 +1,7 @@
 """Every record reaches W&B once, whatever happens in between, with what a reader of W&B wants beside it."""
 
+import io
 import json
-import struct
 import subprocess
 import sys
 import time
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from PIL import Image
 from synthetic_runs import saturated, write_run
 
 from analysis.load import estimates
@@ -19,7 +20,15 @@ from scaling.records import Run
 
 KEY = "0123456789abcdef" * 2 + "c0ffee00"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG = SIGNATURE + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 640, 320, 8, 2, 0, 0, 0)
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (640, 320)).save(file, "png")
+    return file.getvalue()
+
+
+PNG = png()
 """The beginning of a picture, for tests that are not about what it shows."""
 
 

@@ -14,7 +14,6 @@ from scaling.records import (
     append,
     checkpoint_name,
     cut,
-    ending,
     read,
     repair,
     tail,
@@ -129,19 +128,6 @@ def test_following_a_file_yields_each_row_once(tmp_path):
     assert rows + later == [{"step": 1}, {"step": 2}, {"step": 3}]
     cut(path, lambda row: row["step"] <= 1)
     assert tail(path, end)[0] == [{"step": 1}]
-
-
-@given(st.lists(st.text(max_size=20), max_size=8), st.integers(0, 400), st.binary(max_size=5))
-def test_a_look_at_the_end_is_of_whole_rows_that_are_the_last(tmp_path_factory, texts, size, torn):
-    path = tmp_path_factory.mktemp("ending") / "rows.jsonl"
-    rows = [{"n": n, "text": text} for n, text in enumerate(texts)]
-    path.touch()
-    append(path, rows)
-    path.write_bytes(path.read_bytes() + torn.replace(b"\n", b""))
-    found = ending(path, size)
-    assert found == rows[len(rows) - len(found) :]
-    if size >= path.stat().st_size:
-        assert found == rows
 
 
 def test_cutting_keeps_the_bytes_of_the_rows_that_stay(run):

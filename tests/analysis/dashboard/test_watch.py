@@ -6,10 +6,12 @@ import shutil
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from synthetic_runs import replay, saturated, write_run
 
 from analysis.dashboard import watch as watching
-from analysis.dashboard.watch import ENDING, STALLED_SECONDS, Watch
+from analysis.dashboard.watch import ENDING, STALLED_SECONDS, Watch, ending
 from scaling.check import STALE_SECONDS
 from scaling.records import Run, append
 
@@ -91,7 +93,7 @@ DAMAGE = [
     (garbage, "running", "train.jsonl, line "),
     (lambda run: append(run.train_file, [{"loss": 1}]), "running", None),
     (lambda run: run.status_file.write_text("{"), "waiting", "status.json: not JSON"),
-    (status(pid=None), "unreadable", "status.json: of another format, lacks 'pid'"),
+    (status(pid=None), "waiting", "status.json: lacks pid"),
     (status(heartbeat="noon"), "unreadable", "status.json: "),
     (lambda run: run.status_file.unlink(), "waiting", None),
     (odd_answer, "running", "answer.json: of another format"),
@@ -227,3 +229,16 @@ def test_nothing_is_written(run):
     watch.look(), watch.train_rows("run"), watch.shown("run"), watch.evaluated("run")
     assert {file: file.stat().st_mtime_ns for file in run.path.rglob("*")} == before
     assert os.listdir(run.path.parent) == ["run"]
+
+
+@given(st.lists(st.text(max_size=20), max_size=8), st.integers(0, 400), st.binary(max_size=5))
+def test_a_look_at_the_end_is_of_whole_rows_that_are_the_last(tmp_path_factory, texts, size, torn):
+    path = tmp_path_factory.mktemp("ending") / "rows.jsonl"
+    rows = [{"n": n, "text": text} for n, text in enumerate(texts)]
+    path.touch()
+    append(path, rows)
+    path.write_bytes(path.read_bytes() + torn.replace(b"\n", b""))
+    found = ending(path, size)
+    assert found == rows[len(rows) - len(found) :]
+    if size >= path.stat().st_size:
+        assert found == rows
