@@ -132,7 +132,7 @@ def _(names):
 def _(runs):
     _budgets, _samples = overview.settings(map(watch.fields, runs.value))
     _positive = [b for b in _budgets if b > 0] or _budgets or [0]
-    budget = dropdown("budget", _budgets or [0], "Thinking budget", _positive[len(_positive) // 2])
+    budget = dropdown("budget", _budgets or [0], "Budget", _positive[len(_positive) // 2])
     samples = dropdown("samples", _samples or [1], "k", _samples[-1] if _samples else 1)
     return budget, samples
 
@@ -147,7 +147,7 @@ def _(evaluated, runs):
 @app.cell
 def _():
     estimator = mo.ui.dropdown(
-        {"one sample": "mean", "any of k right (pass@k)": "pass", "majority of k (maj@k)": "maj"},
+        {"one sample": "mean", "any of k (pass@k)": "pass", "most of k (maj@k)": "maj"},
         value="one sample",
         label="Answered by",
     )
