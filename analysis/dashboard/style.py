@@ -16,7 +16,7 @@ CSS = """<style>
 .note { opacity: .75; margin: 8px 0; overflow-wrap: anywhere; }
 .damaged { border-left: 4px solid #E69F00; padding: 4px 10px; font-size: 14px; overflow-wrap: anywhere; }
 .alarm { border-left: 4px solid #D55E00; padding: 4px 10px; font-size: 14px; overflow-wrap: anywhere; }
-.coming { animation: appear 0s .3s both; }
+.coming { opacity: .75; margin: 8px 0; animation: appear 0s .3s both; }
 @keyframes appear { from { visibility: hidden; } }
 .summary { margin: 4px 0; }
 .chip { display: inline-block; border-radius: 9px; padding: 0 9px; font-size: 12px; font-weight: 600;
@@ -45,5 +45,5 @@ def only(view: str) -> str:
     return (
         f"<style>.output:has([data-view]):not(:has({there})) {{ display: none; }} "
         f"body:has({there}) .coming {{ display: none; }}</style>"
-        f'<p class="note coming">{COMING}</p>'
+        f'<p class="coming">{COMING}</p>'
     )

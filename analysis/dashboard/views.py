@@ -23,7 +23,7 @@ Stamps = tuple[tuple[str, Stamp | None], ...]
 def curves(
     watch: Watch, names: Sequence[str], choice: Choice, theme: str
 ) -> tuple[Chart | None, tuple[str, ...], list[str]]:
-    """The two panels of runs; of several, each curve in words; and what is wrong with runs that were not fitted."""
+    """The two panels of runs; of several, each curve in words; and what is wrong with the others."""
     found, wrong = [], []
     plain = replace(choice, logit=False, colour="run")
     for name in names:

@@ -6,6 +6,7 @@ import pytest
 from synthetic_runs import straight, write_run
 
 from analysis.dashboard import exchange
+from analysis.frontier_plot import headline
 
 
 def test_without_enough_points_the_measured_cells_stand_and_the_reason(tmp_path):
@@ -27,5 +28,5 @@ def test_without_an_evaluation_there_is_a_reason_alone(tmp_path):
 @pytest.mark.slow
 def test_a_fitted_surface_is_drawn_with_lines_and_its_rate(tmp_path):
     traded = exchange.fitted(write_run(tmp_path / "run", straight, problems=100).path)
-    text = json.dumps(exchange.chart(traded, "dark").to_dict())
-    assert "10× train compute" in text and '"level"' in text and exchange.words(traded) == ""
+    text = json.dumps(exchange.chart(traded, "dark").to_dict(), ensure_ascii=False)
+    assert headline(traded.found.exchange) in text and '"level"' in text and exchange.words(traded) == ""
