@@ -105,7 +105,7 @@ def looked(root: Path, steps: int) -> dict[str, float]:
     from analysis.dashboard.watch import Watch
 
     watch = Watch(root)
-    name = watch.root.joinpath("sweep-0", "run-0").relative_to(root).as_posix()
+    name = "sweep-0/run-0"
 
     def look() -> None:
         overview.table(watch.look())
