@@ -85,7 +85,7 @@ def _(names, refresh, rename, scene, show, vary, varying):
 @app.cell
 def _(evaluate, evaluated, log, logged, refresh, run, runs):
     _ = refresh.value
-    _picked = dict.fromkeys([*runs.value, *([run.value] if run.value else [])])
+    _picked = {str(name) for name in (*runs.value, run.value) if name}
     if (_found := {name: watch.evaluated(name) for name in _picked}) != evaluated():
         evaluate(_found)
     if (_rows := {name: watch.logged(name) for name in runs.value}) != logged():
@@ -210,7 +210,8 @@ def _(axis, evaluated, logged, runs, tabs):
     mo.stop(tabs.value != "RL health")
     from analysis.dashboard import views as _views
 
-    evaluated(), logged()
+    evaluated()
+    logged()
     _chart, _alarms, _wrong = _views.steps(watch, runs.value, axis.value, theme)
     view(
         "RL health",

@@ -235,8 +235,8 @@ def _text(words: str, y: float, **style: Any) -> alt.Chart:
 
 
 def _y_axis(shown: pl.DataFrame, panel: Panel) -> Y:
-    low, high = (shown[name].drop_nulls() for name in ("lo", "hi"))
-    bottom, top = (low.min(), high.max()) if len(low) else (0.0, 0.0)
+    low, high = (shown[name].drop_nulls().to_list() for name in ("lo", "hi"))
+    bottom, top = min(low, default=0.0), max(high, default=0.0)
     level = top - bottom <= LEVEL * abs(top)
     domain: dict[str, Any] = {"zero": panel.share, "nice": True}
     if level:
