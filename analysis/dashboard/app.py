@@ -10,7 +10,7 @@ with app.setup:
     import marimo as mo
 
     from analysis.dashboard import completions, overview
-    from analysis.dashboard.style import CSS
+    from analysis.dashboard.style import CSS, only
     from analysis.dashboard.watch import watching
 
     TABS = ("Overview", "Two panels", "Train × test", "RL health", "Problems")
@@ -57,7 +57,9 @@ def _():
     scene, show = mo.state(watch.look())
     names, rename = mo.state(scene().readable)
     varying, vary = mo.state(overview.fields_that_vary(scene().runs))
-    return names, rename, scene, show, vary, varying
+    evaluated, evaluate = mo.state({})
+    logged, log = mo.state({})
+    return evaluate, evaluated, log, logged, names, rename, scene, show, vary, varying
 
 
 @app.cell
@@ -81,9 +83,20 @@ def _(names, refresh, rename, scene, show, vary, varying):
 
 
 @app.cell
+def _(evaluate, evaluated, log, logged, refresh, run, runs):
+    _ = refresh.value
+    _picked = {str(name) for name in (*runs.value, run.value) if name}
+    if (_found := {name: watch.evaluated(name) for name in _picked}) != evaluated():
+        evaluate(_found)
+    if (_rows := {name: watch.logged(name) for name in runs.value}) != logged():
+        log(_rows)
+    return
+
+
+@app.cell
 def _(refresh, scene, tabs):
     _head = mo.hstack([mo.Html(overview.summary(scene())), refresh], justify="space-between", align="center")
-    mo.vstack([mo.Html(CSS), _head, tabs])
+    mo.vstack([mo.Html(CSS), _head, tabs, mo.Html(only(tabs.value))])
     return
 
 
@@ -116,20 +129,25 @@ def _(names):
 
 
 @app.cell
-def _(runs, scene):
-    _budgets, _samples = overview.settings(one.fields for one in scene().runs if one.name in runs.value)
+def _(runs):
+    _budgets, _samples = overview.settings(map(watch.fields, runs.value))
     _positive = [b for b in _budgets if b > 0] or _budgets or [0]
-    _evaluated = sorted({name for one in runs.value for name, _ in watch.evaluated(one)})
-    budget = dropdown("budget", _budgets or [0], "Thinking budget", _positive[len(_positive) // 2])
+    budget = dropdown("budget", _budgets or [0], "Budget", _positive[len(_positive) // 2])
     samples = dropdown("samples", _samples or [1], "k", _samples[-1] if _samples else 1)
-    upto = dropdown("upto", [LAST, *_evaluated], "Checkpoint")
-    return budget, samples, upto
+    return budget, samples
+
+
+@app.cell
+def _(evaluated, runs):
+    _names = {name for one in runs.value for name, _ in evaluated().get(one, ())}
+    upto = dropdown("upto", [LAST, *sorted(_names)], "Checkpoint")
+    return (upto,)
 
 
 @app.cell
 def _():
     estimator = mo.ui.dropdown(
-        {"one sample": "mean", "any of k right (pass@k)": "pass", "majority of k (maj@k)": "maj"},
+        {"one sample": "mean", "any of k (pass@k)": "pass", "most of k (maj@k)": "maj"},
         value="one sample",
         label="Answered by",
     )
@@ -140,10 +158,11 @@ def _():
 
 
 @app.cell
-def _(budget, colour, compute, estimator, logit, runs, samples, tabs, upto):
+def _(budget, colour, compute, estimator, evaluated, logit, runs, samples, tabs, upto):
     mo.stop(tabs.value != "Two panels")
     from analysis.dashboard import views as _views
 
+    evaluated()
     _k = () if estimator.value == "mean" else (samples,)
     _chart, _words, _wrong = _views.curves(
         watch,
@@ -170,11 +189,11 @@ def _(budget, colour, compute, estimator, logit, runs, samples, tabs, upto):
 
 
 @app.cell
-def _(run, scene, tabs):
+def _(evaluated, run, tabs):
     mo.stop(tabs.value != "Train × test")
     from analysis.dashboard import views as _views
 
-    scene()
+    evaluated()
     _chart, _words = _views.traded(watch, run.value, theme) if run.value else (None, [])
     view("Train × test", row(run), mo.Html(overview.lines(_words, "note")), _chart)
     return
@@ -187,11 +206,12 @@ def _():
 
 
 @app.cell
-def _(axis, runs, scene, tabs):
+def _(axis, evaluated, logged, runs, tabs):
     mo.stop(tabs.value != "RL health")
     from analysis.dashboard import views as _views
 
-    scene()
+    evaluated()
+    logged()
     _chart, _alarms, _wrong = _views.steps(watch, runs.value, axis.value, theme)
     view(
         "RL health",
@@ -203,8 +223,8 @@ def _(axis, runs, scene, tabs):
 
 
 @app.cell
-def _(run, scene):
-    scene()
+def _(evaluated, run):
+    evaluated()
     _shown, written_wrong = watch.shown(run.value) if run.value else ({}, [])
     written = completions.completions(_shown)
     return written, written_wrong

@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis.beyond import TrainTest, train_test
 from analysis.drawing import THEMES, Chart, notice
-from analysis.frontier_plot import headline, plot_frontier
+from analysis.frontier_plot import plot_frontier
 from analysis.load import estimates
 from analysis.plots import heatmap
 
@@ -41,8 +41,5 @@ def chart(traded: Traded, theme: str = "light") -> Chart:
 
 
 def words(traded: Traded) -> str:
-    """What 10× train compute is worth in test compute; or why that is not known."""
-    if isinstance(traded.found, str):
-        return traded.found
-    exchange = traded.found.exchange
-    return f"{headline(exchange)}{': ' if exchange.reason else ''}{exchange.reason}."
+    """Why there is no surface, where the measured cells are drawn; a fitted one's title says what it says."""
+    return traded.found if isinstance(traded.found, str) and len(traded.estimates) else ""

@@ -20,8 +20,11 @@ __all__ = ["POINTS", "alarms", "charts", "frame", "thin"]
 
 POINTS = 400
 """Of a series, at most."""
-MOST_BINS, MOST_ROWS = 220, 4000
-"""Of a line that is drawn, one a pixel; of one chart's table, which its lines share: Altair refuses 5000."""
+MOST_BINS, MOST_ROWS = 60, 4000
+"""Of a line that is drawn, wide enough for a cycle of budgets in a long run; of one chart's table, which its lines
+share: Altair refuses 5000."""
+LEVEL = 1e-3
+"""A metric whose values differ by no more than this share of them is drawn as one that does not change."""
 FRAME = {
     "metric": pl.String,
     "step": pl.Int64,
@@ -119,19 +122,20 @@ def thin(series: pl.DataFrame, most: int) -> pl.DataFrame:
     """
     if len(series) <= most:
         return series
+    bins = pl.Series(np.arange(len(series)) * most // len(series))
+    return _gathered(series.with_columns(bins.alias("bin")), ["bin"]).select(series.columns)
+
+
+def _gathered(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """Rows of a frame with those together that are equal in the columns `by`."""
     good = pl.col("count") - pl.col("bad")
     mean = pl.when(good.sum() > 0).then((pl.col("mean") * good).sum() / good.sum())
-    bins = pl.Series(np.arange(len(series)) * most // len(series))
-    return (
-        series.group_by(bins.alias("bin"), maintain_order=True)
-        .agg(
-            pl.exclude("bin", "mean", "lo", "hi", "count", "bad").last(),
-            mean.alias("mean"),
-            pl.col("lo").min(),
-            pl.col("hi").max(),
-            pl.col("count", "bad").sum(),
-        )
-        .select(series.columns)
+    return rows.group_by(by, maintain_order=True).agg(
+        pl.exclude(*by, "mean", "lo", "hi", "count", "bad").last(),
+        mean.alias("mean"),
+        pl.col("lo").min(),
+        pl.col("hi").max(),
+        pl.col("count", "bad").sum(),
     )
 
 
@@ -148,9 +152,10 @@ def charts(frames: Mapping[str, pl.DataFrame], axis: str = "step", theme: str = 
         [pl.DataFrame(schema={"run": pl.String} | FRAME)]
         + [found.select(pl.lit(name).alias("run"), pl.all()) for name, found in frames.items()]
     )
+    table = table.filter(pl.col("rl_flops") > 0)
     if table.is_empty():
         return notice("No step of RL is recorded yet.", look)
-    table = table.with_columns(x=pl.col("step") if axis == "step" else pl.col("rl_flops").log10())
+    table = _binned(table.with_columns(x=pl.col("step") if axis == "step" else pl.col("rl_flops").log10()))
     x = _x_axis(axis, table["x"])
     names = list(frames)
     legend = alt.Legend(columns=4, symbolOpacity=1) if len(names) > 1 else None
@@ -160,10 +165,21 @@ def charts(frames: Mapping[str, pl.DataFrame], axis: str = "step", theme: str = 
     over = "training steps" if axis == "step" else "RL train compute (FLOPs)"
     title = alt.TitleParams(
         text=f"RL health over {over}",
-        subtitle=f"lines: means of at most {MOST_BINS} bins of steps; around them the least and the greatest",
+        subtitle=f"lines: means over a {MOST_BINS}th of the axis; around them the least and the greatest",
+        offset=30,
     )
     grid = alt.concat(*drawn, columns=COLUMNS, spacing={"row": 62, "column": 58}, bounds="flush", title=title)
     return styled(grid, look)
+
+
+def _binned(table: pl.DataFrame) -> pl.DataFrame:
+    """Each line's rows gathered in at most `MOST_BINS` bins of equal width on the axis."""
+    lines = table.filter(pl.col("metric").str.starts_with(BY_DIFFICULTY)).select("run", "metric").n_unique()
+    low, high = pl.col("x").min(), pl.col("x").max()
+    share = (pl.col("x") - low) / pl.max_horizontal(high - low, 1e-9)
+    bins = min(MOST_BINS, MOST_ROWS // max(lines, 1))
+    place = (share * bins).floor().clip(0, bins - 1)
+    return _gathered(table.with_columns(place.alias("bin")), ["run", "metric", "bin"])
 
 
 def _x_axis(axis: str, x: pl.Series) -> alt.X:
@@ -187,17 +203,13 @@ def _is_shown(table: pl.DataFrame, panel: Panel) -> bool:
 
 
 def _chart(table: pl.DataFrame, panel: Panel, x: alt.X, colour: alt.Color, look: Theme) -> Any:
-    lines = _of(table, panel).partition_by("run", "metric", maintain_order=True)
-    title = alt.TitleParams(text=panel.title, fontSize=12, fontWeight="normal", offset=6, frame="group")
-    size: dict[str, Any] = {"width": WIDTH, "height": HEIGHT, "title": title}
-    if not lines:
-        words = alt.Chart(pl.DataFrame({"x": [0]})).mark_text(fontSize=11, color=look.muted)
-        middle: dict[str, Any] = {"x": alt.value(WIDTH / 2), "y": alt.value(HEIGHT / 2)}
-        return words.encode(**middle, text=alt.value(UNMEASURED[panel.metric])).properties(**size)
-    bins = min(MOST_BINS, MOST_ROWS // len(lines))
-    shown = pl.concat([thin(line, bins) for line in lines]).with_columns(
-        pl.col("x", "rl_flops", "mean", "lo", "hi").round_sig_figs(5)
-    )
+    lines = _of(table, panel)
+    size = {"width": WIDTH, "height": HEIGHT}
+    title = _text(panel.title, -12, align="left", fontSize=12)
+    if lines.is_empty():
+        words = _text(UNMEASURED[panel.metric], HEIGHT / 2, align="left", fontSize=11, color=look.muted)
+        return alt.layer(title, words, **size)
+    shown = lines.with_columns(pl.col("x", "rl_flops", "mean", "lo", "hi").round_sig_figs(5))
     y = _y_axis(shown, panel)
     tips = [
         alt.Tooltip("run:N"),
@@ -209,18 +221,26 @@ def _chart(table: pl.DataFrame, panel: Panel, x: alt.X, colour: alt.Color, look:
     base = alt.Chart(shown).encode(x=x, color=colour, detail="metric:N")
     line = base.mark_line(strokeWidth=1.5).encode(y=y("mean"), tooltip=tips)
     if panel.metric != BY_DIFFICULTY:
-        return alt.layer(base.mark_area(opacity=0.14).encode(y=y("lo"), y2="hi:Q"), line, **size)
+        return alt.layer(base.mark_area(opacity=0.14).encode(y=y("lo"), y2="hi:Q"), line, title, **size)
     difficulty = pl.col("metric").str.strip_prefix(BY_DIFFICULTY)
     ends = shown.group_by("run", "metric", maintain_order=True).last().with_columns(difficulty.alias("difficulty"))
     label = alt.Chart(ends).mark_text(align="left", dx=4, fontSize=11)
-    return alt.layer(line, label.encode(x=x, y=y("mean"), text="difficulty:N", color=colour), **size)
+    return alt.layer(line, label.encode(x=x, y=y("mean"), text="difficulty:N", color=colour), title, **size)
+
+
+def _text(words: str, y: float, **style: Any) -> alt.Chart:
+    """Words at the left of a chart, at a height that no label of an axis moves."""
+    mark = alt.Chart(pl.DataFrame({"text": [words]})).mark_text(clip=False, **style)
+    return mark.encode(x=alt.value(0), y=alt.value(y), text="text:N")
 
 
 def _y_axis(shown: pl.DataFrame, panel: Panel) -> Y:
-    low, high = (shown[name].drop_nulls() for name in ("lo", "hi"))
-    level = not len(low) or low.min() == high.max()
-    at = float(low[0]) if len(low) else 0.0
-    domain: dict[str, Any] = {"domain": [at, at + 0.01]} if level else {"zero": panel.share, "nice": True}
+    low, high = (shown[name].drop_nulls().to_list() for name in ("lo", "hi"))
+    bottom, top = min(low, default=0.0), max(high, default=0.0)
+    level = top - bottom <= LEVEL * abs(top)
+    domain: dict[str, Any] = {"zero": panel.share, "nice": True}
+    if level:
+        domain = {"domain": [bottom, top + max(0.05 * abs(top), 0.01)]}
     style: dict[str, Any] = {"format": "~%"} if panel.share else {"labelExpr": NUMBER}
 
     def axis(field: str) -> alt.Y:

@@ -202,5 +202,5 @@ def _bar(at: Progress) -> str:
 
 
 def lines(texts: Iterable[str], kind: str) -> str:
-    """Each text a paragraph of a kind (note, damaged, alarm), escaped, as HTML."""
-    return "".join(f'<p class="{kind}">{escape(text)}</p>' for text in texts)
+    """Each text that says something a paragraph of a kind (note, damaged, alarm), escaped, as HTML."""
+    return "".join(f'<p class="{kind}">{escape(text)}</p>' for text in texts if text)

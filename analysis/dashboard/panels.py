@@ -26,6 +26,8 @@ __all__ = ["Choice", "Fitted", "chart", "first_choice", "fitted", "words"]
 WIDTH, HEIGHT = 468, 340
 GAP = 0.4
 """Decades left of the first point at which the state before RL stands."""
+LEAST = 0.5
+"""Decades that an axis shows, at least."""
 MOST_BANDS = 3
 """Fits of a panel with bands; of more only the medians are drawn."""
 TOOLTIP = [
@@ -90,7 +92,7 @@ def _panel(
     ]
     places = [x for _, _, curves in runs for curve in curves for x in curve.points["x"].drop_nulls()]
     tops = [float(c.band["x"][-1]) for _, _, curves in runs for c in curves if c.band is not None]
-    first, last = (min(places), max([*places, *tops])) if places else (0.0, 1.0)
+    first, last = (min(places), max([*places, *tops, min(places) + LEAST])) if places else (0.0, 1.0)
     zero = any(curve.points["x"].null_count() for _, _, curves in runs for curve in curves)
     low, high = first - (GAP + 0.15 if zero else 0.08), last + 0.05
     x = log_axis(title, low, high, first if places else math.inf)

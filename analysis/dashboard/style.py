@@ -16,6 +16,8 @@ CSS = """<style>
 .note { opacity: .75; margin: 8px 0; overflow-wrap: anywhere; }
 .damaged { border-left: 4px solid #E69F00; padding: 4px 10px; font-size: 14px; overflow-wrap: anywhere; }
 .alarm { border-left: 4px solid #D55E00; padding: 4px 10px; font-size: 14px; overflow-wrap: anywhere; }
+.coming { opacity: .75; margin: 8px 0; animation: appear 0s .3s both; }
+@keyframes appear { from { visibility: hidden; } }
 .summary { margin: 4px 0; }
 .chip { display: inline-block; border-radius: 9px; padding: 0 9px; font-size: 12px; font-weight: 600;
   line-height: 19px; white-space: nowrap; background: #8883; }
@@ -32,3 +34,16 @@ CSS = """<style>
 .card dd { margin: 0; font-family: ui-monospace, monospace; font-size: 13px; line-height: 21px;
   white-space: pre-wrap; overflow-wrap: anywhere; }
 </style>"""
+
+
+COMING = "Reading and fitting: a run takes seconds when it is looked at for the first time …"
+
+
+def only(view: str) -> str:
+    """One view is seen: what another showed before is hidden at once, and words stand until the view is there."""
+    there = f'[data-view="{view}"]'
+    return (
+        f"<style>.output:has([data-view]):not(:has({there})) {{ display: none; }} "
+        f"body:has({there}) .coming {{ display: none; }}</style>"
+        f'<p class="coming">{COMING}</p>'
+    )

@@ -23,7 +23,7 @@ Stamps = tuple[tuple[str, Stamp | None], ...]
 def curves(
     watch: Watch, names: Sequence[str], choice: Choice, theme: str
 ) -> tuple[Chart | None, tuple[str, ...], list[str]]:
-    """The two panels of runs, each curve in words, and what is wrong with runs that could not be fitted."""
+    """The two panels of runs; of several, each curve in words; and what is wrong with the others."""
     found, wrong = [], []
     plain = replace(choice, logit=False, colour="run")
     for name in names:
@@ -31,7 +31,8 @@ def curves(
             found.append(_panels(watch.run(name), watch.evaluated(name), plain))
         except FAILURES as error:
             wrong.append(f"{name}: {word(error, watch.root / name)}")
-    return (panels.chart(found, choice, theme) if found else None), panels.words(found), wrong
+    said = panels.words(found) if len(found) > 1 else ()  # of one, the chart's titles say it
+    return (panels.chart(found, choice, theme) if found else None), said, wrong
 
 
 @lru_cache(maxsize=64)
@@ -40,7 +41,7 @@ def _panels(path: Path, stamps: Stamps, choice: Choice) -> Fitted:
 
 
 def traded(watch: Watch, name: str, theme: str) -> tuple[Chart | None, list[str]]:
-    """Train × test compute of a run, and what it says in words."""
+    """Train × test compute of a run, and what the chart leaves to be said."""
     try:
         found = _traded(watch.run(name), watch.evaluated(name))
     except FAILURES as error:

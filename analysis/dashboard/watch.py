@@ -166,11 +166,19 @@ class Watch:
             found = {checkpoint: one.follow() for checkpoint, one in followers.items()}
         return {c: list(rows) for c, (rows, _) in found.items()}, [wrong for _, wrong in found.values() if wrong]
 
+    def logged(self, name: str) -> Stamp | None:
+        """Changes when the training rows of a run do."""
+        return stamp(self.run(name) / "train.jsonl")
+
+    def fields(self, name: str) -> Mapping[str, Any]:
+        """The config of a run by dotted path; empty where it cannot be read."""
+        with self._lock:
+            return self._once(self.run(name) / "config.yaml", _fields)[0] or {}
+
     def evaluated(self, name: str) -> tuple[tuple[str, Stamp | None], ...]:
         """Complete evaluations of a run with their stamps, which change when what can be fitted does."""
         with self._lock:
-            path = self.run(name)
-            fields, _ = self._once(path / "config.yaml", _fields)
+            path, fields = self.run(name), self.fields(name)
             cells = int(fields["evaluation.problems"]) * len(fields["evaluation.budgets"]) if fields else 0
             counts = {file: self._once(file, _lines)[0] or 0 for file in _jsonl(path / "evals")}
             return tuple((file.stem, stamp(file)) for file, count in counts.items() if count >= cells)
