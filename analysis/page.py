@@ -191,7 +191,7 @@ def _compute(facts: Facts, specs: Specs) -> str:
 def _backtest(facts: Facts, specs: Specs) -> str:
     found = facts["backtest"]
     made, left_out = found["forecasts"], found["left_out"]
-    gaps = f'<p class="note">Not tried, for lack of points:</p>{listed(left_out)}' if left_out else ""
+    gaps = f'<p class="note">Not tried:</p>{listed(left_out)}' if left_out else ""
     if not made:
         return f"<p>No curve has enough points to hide any and still forecast them.</p>{gaps}"
     inside, hidden = (sum(one[name] for one in made) for name in ("inside", "hidden"))

@@ -55,7 +55,7 @@ class Comparison:
 class RunBacktest:
     comparisons: tuple[Comparison, ...]
     left_out: tuple[str, ...]
-    """A line for every curve and range that leaves too few points to fit."""
+    """A line for every curve and range that leaves nothing to forecast from."""
 
     def as_dict(self) -> dict[str, Any]:
         return {"forecasts": [one.as_dict() for one in self.comparisons], "left_out": list(self.left_out)}
@@ -82,6 +82,10 @@ def _task(way: Way, hidden: float) -> Task | str:
     # Thresholds are fractions of a decade: a point may lie on the border but for rounding.
     past = compute <= float(compute.max() or 0.0) / hidden * (1 + 1e-9)  # type: ignore[arg-type]
     seen, after = way.points.filter(past), way.points.filter(~past).sort(way.axis)
+    if way.key == "train" and after["rl_flops"].max() and not seen["rl_flops"].max():
+        return (
+            f"{way.name}, last {hidden:.2g}× hidden: RL is all hidden; a warm start does not tell what it brings"
+        )
     usable = seen.filter(pl.col(way.axis) > 0)[way.axis].n_unique()
     if usable < MIN_POINTS:
         return f"{way.name}, last {hidden:.2g}× hidden: {usable} points are left; a fit needs {MIN_POINTS}"

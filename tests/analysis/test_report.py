@@ -11,7 +11,9 @@ from synthetic_runs import straight, write_run
 
 from analysis.answers import text
 from analysis.curves import CURVES
+from analysis.load import estimates
 from analysis.report import write_report
+from analysis.run_backtest import run_backtest
 from analysis.settle import Option
 from analysis.study import study
 from analysis.words import rows
@@ -194,3 +196,12 @@ def test_a_regime_left_out_and_what_would_settle_it_are_said(written):
     assert shown["would settle it"] == "4× the evaluation problems (probability of a verdict 0.90)"
     shown = dict(rows(replace(answer, settles=more[1:]), cut.posterior))
     assert shown["would settle it"].startswith("nothing that was tried; most likely going on to 10× the compute")
+
+
+def test_a_warm_start_is_not_asked_what_rl_brings(tmp_path):
+    run = write_run(
+        tmp_path / "run", straight, warm=(1e8, 1e9, 1e10, 1e11, 1e12), rl=(1e10, 1e11, 1e12), problems=20
+    )
+    found = run_backtest(estimates(run.path))
+    assert [line for line in found.left_out if "RL is all hidden" in line and line.startswith("All train compute")]
+    assert all(one.made.task.curve != "All train compute" for one in found.comparisons)
