@@ -21,8 +21,8 @@ __all__ = ["POINTS", "alarms", "charts", "frame", "thin"]
 POINTS = 400
 """Of a series, at most."""
 MOST_BINS, MOST_ROWS = 24, 4000
-"""Of a line that is drawn, wide enough for a cycle of budgets in a run of 150 steps; of one chart's table, which its
-lines share: Altair refuses 5000."""
+"""Of a line that is drawn, wide enough for a cycle of budgets in a run of 150 steps; of one chart's table, which
+its lines share: Altair refuses 5000."""
 LEVEL = 1e-3
 """A metric whose values differ by no more than this share of them is drawn as one that does not change."""
 FRAME = {
