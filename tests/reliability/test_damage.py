@@ -18,6 +18,8 @@ from scaling.sharding import make_mesh
 from scaling.tasks import make_task
 from tests.reliability.tiny_runs import ALL, SEED, SETTINGS, here, record, sample
 
+pytestmark = pytest.mark.slow  # a whole run, and what goes on from it
+
 GRID = 4, (0, 4)
 UNSEEN = "array_metadatas"
 """What orbax reads to restore a state and not to read arrays, so that `verify` does not see its damage."""
@@ -97,7 +99,6 @@ def test_every_damage_to_every_file_of_a_checkpoint_is_noticed_or_harmless(run, 
     assert noticed >= len(files)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("which", [-1, 0], ids=["newest", "oldest"])
 @pytest.mark.parametrize("what", ["data", "manifest"])
 def test_a_run_with_a_damaged_checkpoint_goes_on(undisturbed, run, which, what):
@@ -164,7 +165,6 @@ LOST = {"train garbage": 1, "train removed": None, "train torn": 1}
 """Training rows that stay lost: history, whose sums the checkpoints have. None: all of them."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sample(list(RECORDS), 6))
 def test_a_run_with_damaged_records_names_them_mends_them_and_comes_to_the_same_end(undisturbed, run, name):
     damage, finding, line = RECORDS[name]

@@ -11,6 +11,8 @@ from scaling.records import Run
 from tests.reliability.killing import disturbed, finished, interrupt_twice, kill, progress, terminate
 from tests.reliability.tiny_runs import ALL, SEED, here, record, sample, verdict
 
+pytestmark = pytest.mark.slow  # a whole run, and what goes on from it
+
 GRID = 4, (0, 4)
 MOMENTS = 12
 """States of the sample."""
@@ -26,7 +28,6 @@ def test_the_run_of_the_bench_learns_and_is_sound(undisturbed):
     assert {manifest["kind"] for manifest in run.manifests()} == {"threshold", "start", "end"}
 
 
-@pytest.mark.slow
 def test_from_every_state_that_a_kill_can_leave_the_run_goes_on_to_the_same_end(undisturbed, tmp_path):
     """Every file operation of the run is a moment at which it may be killed, half-written rows included."""
     expected = record(undisturbed.run)
@@ -40,7 +41,6 @@ def test_from_every_state_that_a_kill_can_leave_the_run_goes_on_to_the_same_end(
         shutil.rmtree(path.parent)
 
 
-@pytest.mark.slow
 def test_processes_ended_at_random_moments_come_to_the_same_end_and_verdict(tmp_path):
     """kill -9, SIGTERM and Ctrl-C twice, on real processes, with the report at the end."""
     calm = finished(tmp_path / "calm" / "run")

@@ -23,6 +23,8 @@ from scaling.records import Run
 from scaling.tasks.root_search import RootSearch
 from tests.reliability.tiny_runs import here, record, sample
 
+pytestmark = pytest.mark.slow  # a whole run, and what goes on from it
+
 GRID = 4, (0, 4)
 CHUNK, FEWEST = 8, 4
 """evaluation.chunk of the bench, and the samples of a problem, which are always drawn together."""
@@ -63,7 +65,6 @@ def goes_on(run: Run, undisturbed) -> None:
     assert check(run.path, *GRID) == []
 
 
-@pytest.mark.slow
 def test_a_full_disk(undisturbed, disk):
     """Full at several places of the run: in a record, in a checkpoint, in a manifest."""
     whole = sum(file.stat().st_size for file in undisturbed.run.path.rglob("*") if file.is_file())
@@ -79,7 +80,6 @@ def test_a_full_disk(undisturbed, disk):
         shutil.rmtree(path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.3, 0.8])
 def test_a_directory_that_becomes_read_only(undisturbed, disk, moment):
     path = shutil.copytree(undisturbed.moments[int(moment * len(undisturbed.moments))], disk / "run")
@@ -103,7 +103,6 @@ def handles(more: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("more", sample([1, 2, 4, 8], 2))
 def test_no_file_handles_left(undisturbed, tmp_path, more):
     """A checkpoint that cannot be opened for want of handles is not taken for damaged."""
@@ -130,7 +129,6 @@ def cramped(monkeypatch, module, most: int) -> None:
     monkeypatch.setattr(room, "_found", {})
 
 
-@pytest.mark.slow
 def test_too_little_memory_to_sample_so_many_at_once(undisturbed, tmp_path, monkeypatch):
     cramped(monkeypatch, evaluate, FEWEST)
     cramped(monkeypatch, rl, FEWEST)
@@ -141,7 +139,6 @@ def test_too_little_memory_to_sample_so_many_at_once(undisturbed, tmp_path, monk
     assert record(Run(tmp_path / "run")) == record(undisturbed.run)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("module", [evaluate, rl], ids=["evaluation", "rollouts"])
 def test_too_little_memory_at_all(undisturbed, tmp_path, monkeypatch, module):
     with monkeypatch.context() as patch:
@@ -163,7 +160,6 @@ def test_of_two_processes_the_second_refuses_and_names_the_first(undisturbed, tm
     goes_on(Run(path), undisturbed)
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_not_finite(tmp_path):
     path = tmp_path / "run"
     code, _, err = here("run", path, "warm_start.stages.0.learning_rate=1e30", "warm_start.warmup_steps=0")
@@ -188,7 +184,6 @@ def ask(monkeypatch, call: int, answer) -> None:
     monkeypatch.setattr(RootSearch, "verify", verifier)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("call", sample([3, 50, 100, 150], 1))
 def test_a_verifier_that_raises(undisturbed, tmp_path, monkeypatch, call):
     with monkeypatch.context() as patch:
@@ -197,7 +192,6 @@ def test_a_verifier_that_raises(undisturbed, tmp_path, monkeypatch, call):
     goes_on(run, undisturbed)
 
 
-@pytest.mark.slow
 def test_a_verifier_that_hangs(undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(verifying, "PATIENCE_SECONDS", 1.0)
