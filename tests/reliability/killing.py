@@ -64,8 +64,9 @@ def interrupt_twice(process: subprocess.Popen) -> int:
     return process.wait(DEADLINE)
 
 
-CODES = {kill: {-9}, terminate: {75}, interrupt_twice: {-2, 75}}
-"""Way to end a process → exit codes that it may have; one that ends by itself has 0."""
+CODES = {kill: {-9}, terminate: {75, -15}, interrupt_twice: {75, -2}}
+"""Way to end a process → exit codes that it may have: one that still starts has no ear for signals yet and dies of
+them, and one that ends by itself has 0."""
 
 
 def finished(path: Path, *overrides: str) -> Run:

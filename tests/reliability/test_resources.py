@@ -26,8 +26,8 @@ from tests.reliability.tiny_runs import here, record, sample
 pytestmark = pytest.mark.slow  # a whole run, and what goes on from it
 
 GRID = 4, (0, 4)
-CHUNK, FEWEST = 8, 4
-"""evaluation.chunk of the bench, and the samples of a problem, which are always drawn together."""
+CHUNK, FEWEST, GROUP = 8, 4, 8
+"""evaluation.chunk of the bench, and the samples of a problem, which are always drawn together: of evaluation, of RL."""
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def cramped(monkeypatch, module, most: int) -> None:
 
 def test_too_little_memory_to_sample_so_many_at_once(undisturbed, tmp_path, monkeypatch):
     cramped(monkeypatch, evaluate, FEWEST)
-    cramped(monkeypatch, rl, FEWEST)
+    cramped(monkeypatch, rl, GROUP)
     code, _, err = here("run", tmp_path / "run")
     assert code == 0, err
     said = [line for line in err.splitlines() if "out of memory" in line]
