@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow  # a whole run, and what goes on from it
 
 GRID = 4, (0, 4)
 CHUNK, FEWEST, GROUP = 8, 4, 8
-"""evaluation.chunk of the bench, and the samples of a problem, which are always drawn together: of evaluation, of RL."""
+"""evaluation.chunk of the bench; the samples of a problem in evaluation and in RL, which are drawn together."""
 
 
 @pytest.fixture
