@@ -82,8 +82,9 @@ def record(run: Run) -> dict[str, Any]:
 
 
 def verdict(run: Run) -> Row:
-    """All that the report says in numbers and words."""
-    return json.loads((run.path / "answer.json").read_text())
+    """What the report concludes; the rest of it names the directory, the clock and the commands."""
+    facts = json.loads((run.path / "answer.json").read_text())
+    return {name: facts[name] for name in ("verdict", "numbers", "answers", "backtest")}
 
 
 def _timeless(value: Any) -> Any:
