@@ -17,9 +17,9 @@ def within_memory(
 ) -> T:
     """`draw(chunk)`, or with as many completions at once as there is memory for, from `fewest` on.
 
-    The tokens drawn are the same whatever the chunk, their log-probabilities but for rounding. What was found holds
-    for the rest of the process and is said in a line; no run keeps it. Raises the error where the fewest are too
-    many, and on several hosts, which could not agree.
+    The tokens drawn are the same whatever the chunk, their log-probabilities but for rounding. What was found
+    holds for the rest of the process and is said in a line; no run keeps it. Raises the error where the fewest are
+    too many, and on several hosts, which could not agree.
     """
     size = min(chunk, _found.get(setting, chunk))
     while True:
