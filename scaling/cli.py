@@ -18,17 +18,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from scaling import hosts
-from scaling.closing import (
-    DONE,
-    FAILED,
-    PREEMPTED,
-    exit_code,
-    finish,
-    print_json,
-    print_plan,
-    reported,
-    said,
-)
+from scaling.closing import DONE, FAILED, PREEMPTED, exit_code, finish, print_json, print_plan, reported, said
 from scaling.hosts import ALONE, Cluster
 
 if TYPE_CHECKING:
