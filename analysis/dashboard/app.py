@@ -71,7 +71,7 @@ def _():
 
 @app.cell
 def _(names, refresh, rename, scene, show, vary, varying):
-    _ = refresh.value
+    mo.stop(not refresh.value)
     _now = watch.look()
     if _now != scene():
         show(_now)

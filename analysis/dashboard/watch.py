@@ -194,14 +194,15 @@ class Watch:
 
     def _glance(self, path: Path, sweep: str, now: float) -> Glance:
         name = self._name(path)
-        links = [entry.name for folder in (path, path / "evals", path / "checkpoints")
-                 for entry in _entries(folder) if entry.is_symlink() and not self._inside(entry)]  # fmt: skip
+        parts = [_entries(folder) for folder in (path, path / "evals", path / "checkpoints")]
+        links = [e.name for entries in parts for e in entries if e.is_symlink() and not self._inside(e)]
         if links:
             said = f"{', '.join(sorted(links))}: a link out of the folder, not followed"
             return Glance(path, name, sweep, "unreadable", damage=(said,))
         if not path.is_dir():
             return Glance(path, name, sweep, why="not begun")
-        if not _entries(path):
+        own, evaluations, checkpoints = ([entry.name for entry in entries] for entries in parts)
+        if not own:
             return Glance(path, name, sweep, "unreadable", damage=("an empty folder",))
         fields, no_config = self._once(path / "config.yaml", _fields)
         status, no_status = self._once(path / "status.json", _status)
@@ -215,8 +216,8 @@ class Watch:
             no_config = "config.yaml: not there, so not a whole run (yet)"
         return Glance(
             path, name, sweep, "unreadable" if fields is None else said, stage, why, fields or {}, rows or (),
-            sum(e.name.endswith(".json") and e.name[:-5].isdigit() for e in _entries(path / "checkpoints")),
-            len(_jsonl(path / "evals")), verdict or "",
+            sum(name.endswith(".json") and name[:-5].isdigit() for name in checkpoints),
+            sum(name.endswith(".jsonl") for name in evaluations), verdict or "",
             tuple(filter(None, (no_config, no_status, odd, no_rows, no_verdict))), alive,
         )  # fmt: skip
 
