@@ -1,8 +1,9 @@
 """The records of a run, mirrored to Weights & Biases by a process of its own, which no run waits for.
 
-`python -m analysis.mirror RUN` sends what is new every few seconds until its standard input ends, which it does
-when the run's process ends, however that ends; then it sends the rest, with the report where there is one. Modes,
-project, entity, group and tags are those of W&B's environment variables.
+`python -m analysis.mirror RUN` sends what is new until its standard input ends, which it does when the run's
+process ends, however that ends; then it sends the rest, with the report where there is one. Until then it takes a
+fiftieth of the processors' time at most, so a figure may come a little later on a small machine. Modes, project,
+entity, group and tags are those of W&B's environment variables.
 
 What has been sent is read back from W&B's own logs in the run's directory. So a kill at any moment doubles no
 point and, offline, loses none: what the log does not hold is sent the next time, under the same run id and with
@@ -22,6 +23,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,7 +39,9 @@ from analysis.wandb_source import inspect
 from scaling.records import RecordError, Row, Run, tail
 
 PERIOD_S = 5.0
-"""Between two looks at the records."""
+"""Between two looks at the records, at least."""
+SHARE = 0.02
+"""Of the time of all processors: the most that a mirror takes while its run goes on."""
 LAST_S = 600
 """What a mirror has left once its run has ended; then it is ended too, whatever wandb waits for."""
 GRID = ("budget", "samples", "estimator", "test_flops", "accuracy", "lo95", "hi95", "n")
@@ -130,8 +134,8 @@ class Mirror:
         self._wandb: Any = None
         self._estimates: dict[str, pl.DataFrame] = {}
 
-    def sync(self) -> None:
-        """Send the training rows, manifests and finished evaluations that are new."""
+    def sync(self) -> bool:
+        """Send the training rows and manifests that are new and one finished evaluation; whether there was one."""
         for row in self._new_rows():
             if row["step"] not in self._sent.steps:
                 self._log(train_point(row))
@@ -147,6 +151,8 @@ class Mirror:
                 self._sent.manifests.add(name)
             if name not in self._sent.evaluations and name in evaluated and self._complete(name):
                 self._evaluation(manifest)
+                return True
+        return False
 
     def report(self) -> None:
         """Send the report, where there is one that is new: its page and answer as artifact, its figures too."""
@@ -274,15 +280,13 @@ def main(run_dir: str) -> None:
     run = Run(Path(run_dir).resolve())
     try:
         _claim(run.path / "wandb")
-        mirror = None
-        while True:
-            last = ended.wait(PERIOD_S)
+        mirror, began, through = None, time.monotonic(), False
+        while not through:
+            last = ended.wait(rest(time.process_time(), time.monotonic() - began))
             if mirror is None and run.config_file.is_file():
                 mirror = Mirror(run)
-            if mirror is not None:
-                mirror.sync()
-            if last:
-                break
+            more = mirror is not None and mirror.sync()
+            through = last and not more
         if mirror is not None:
             mirror.report()
             mirror.finish()
@@ -290,6 +294,11 @@ def main(run_dir: str) -> None:
         signal.alarm(LAST_S)
         reason = str(error).partition("\n")[0]
         print(f"W&B mirror off from here on ({type(error).__name__}: {reason}); the records go on", flush=True)
+
+
+def rest(worked: float, passed: float) -> float:
+    """Seconds to the next look, after so many seconds of a processor in so many of the clock."""
+    return max(PERIOD_S, worked / (SHARE * (os.cpu_count() or 1)) - passed)
 
 
 def _ended(pipe: int) -> threading.Event:

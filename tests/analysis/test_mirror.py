@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from synthetic_runs import saturated, write_run
 
 from analysis.load import estimates
-from analysis.mirror import GRID, Mirror, evaluation_point, sent, train_point
+from analysis.mirror import GRID, PERIOD_S, SHARE, Mirror, evaluation_point, rest, sent, train_point
 from analysis.progress_plot import progress
 from analysis.wandb_source import inspect
 from scaling.records import Run
@@ -71,12 +74,18 @@ def train_row(step, phase="rl"):
     return {"step": step, "phase": phase, "phase_step": step, "budget": 64, "metrics": metrics, **axes}
 
 
+def sync(mirror):
+    """All there is, one evaluation a look."""
+    while mirror.sync():
+        pass
+
+
 def send(run):
     """What a whole mirror process does, here."""
     import wandb
 
     mirror = Mirror(run)
-    mirror.sync()
+    sync(mirror)
     mirror.report()
     mirror.finish()
     wandb.teardown()  # as at the end of a process: from here on the log is whole
@@ -98,6 +107,14 @@ def sent_once(run):
     return [point.get("evaluation/checkpoint", point["step"]) for point in points]
 
 
+@given(worked=st.floats(0, 1e5), passed=st.floats(0, 1e5))
+def test_a_mirror_rests_until_its_work_is_a_fiftieth_of_what_the_processors_could_do(worked, passed):
+    seconds = rest(worked, passed)
+    assert seconds >= PERIOD_S
+    assert worked <= SHARE * os.cpu_count() * (passed + seconds) * (1 + 1e-9)
+    assert seconds == PERIOD_S or worked > SHARE * os.cpu_count() * passed
+
+
 @pytest.mark.slow
 def test_every_record_reaches_wandb_once_under_one_id_over_two_processes(run, undrawn):
     run.append_train([train_row(1, "warm_start"), train_row(2)])
@@ -105,12 +122,12 @@ def test_every_record_reaches_wandb_once_under_one_id_over_two_processes(run, un
     run.evaluation_file("00000030").unlink()
     run.append_evaluation("00000030", held_back[:-1])
     first = Mirror(run)
-    first.sync()
+    sync(first)
     run.append_train([train_row(3), train_row(4)])
-    first.sync()
+    sync(first)
     run.cut_train(3)
     run.append_train([train_row(step) for step in range(4, 9)])
-    first.sync()
+    sync(first)
     first.finish()
     assert sent_once(run) == [1, 2, "00000010", "00000020", 3, 4, 5, 6, 7, 8]
 
