@@ -1,11 +1,12 @@
 # make demo   run the main job, setting up first        make test   check and test, setting up first
 #                                                       make slow   the tests of more than ten seconds
 # make reliability   the whole bench of faults           make soak   an hour of random kills (MINUTES=60)
+# make coverage      lines that `make test` and `make slow` together do not reach
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test slow reliability soak lint lock setup ray clean
+.PHONY: demo test slow reliability soak coverage lint lock setup ray clean
 
 demo: $(READY)
 	$(BIN)/scaling run demo
@@ -19,6 +20,9 @@ slow: $(READY)
 
 reliability: $(READY)
 	RELIABILITY=all $(BIN)/pytest tests/reliability
+
+coverage: $(READY)
+	$(BIN)/pytest --cov --cov-report=term-missing
 
 MINUTES ?= 60
 soak: $(READY)
