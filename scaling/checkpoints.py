@@ -133,8 +133,13 @@ def _holds(run: Run, name: str, hashes: dict[str, str]) -> bool:
 
 
 def _make_room(run: Run, name: str) -> None:
-    """Remove the checkpoint of this name, and what interrupted saves left behind."""
+    """Remove the checkpoint of this name."""
     run.manifest_file(name).unlink(missing_ok=True)
+    clear(run)
+
+
+def clear(run: Run) -> None:
+    """Remove what interrupted saves and removals left behind. Only for the process that trains the run."""
     known = run.manifest_names()
     for entry in run.checkpoints.glob("[0-9]*"):
         if entry.is_dir() and entry.name not in known:

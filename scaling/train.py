@@ -61,6 +61,7 @@ class Trainer:
         vocab = len(self.task.vocab)
         with self.watch("checkpoint"):
             self.graphdef, abstract = abstract_state(config, vocab, self.mesh)
+            hosts.first(lambda: checkpoints.clear(run))
             restored = checkpoints.restore(run, abstract, warn=warn)
         if restored is None:
             with self.watch("other"):

@@ -248,6 +248,20 @@ def test_rolling_checkpoints_go_when_a_newer_one_is_committed(run, monkeypatch):
     assert checked(run) == []
 
 
+def test_a_kill_amid_the_last_removal_leaves_nothing_once_training_starts_again(run, monkeypatch):
+    state = make_state(0)
+    save(run, state, fields(1, "resume"))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.shutil, "rmtree", lambda *_, **__: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            save(run, state, fields(2))
+    assert (run.checkpoints / "00000001").is_dir()
+    assert run.manifest_names() == ["00000002"]
+    checkpoints.clear(run)
+    assert restore(run, abstract(state), warn=refuse)[1]["step"] == 2
+    assert checked(run) == []
+
+
 def test_the_same_state_again_only_gets_the_new_manifest(run, monkeypatch):
     state = make_state(0)
     save(run, state, fields(4, "resume"))
