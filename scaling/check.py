@@ -14,19 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from scaling.files import DAMAGED, RecordError, Row, lines, row_key
 from scaling.processes import started
-from scaling.records import (
-    DAMAGED,
-    EVAL_KEY,
-    STAGES,
-    TRAIN_KEY,
-    RecordError,
-    Row,
-    Run,
-    checkpoint_name,
-    lines,
-    row_key,
-)
+from scaling.records import EVAL_KEY, STAGES, TRAIN_KEY, Run, checkpoint_name
 
 Said = Literal["done", "running", "preempted", "failed", "dead"]
 STALE_SECONDS = 600.0

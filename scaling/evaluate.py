@@ -23,8 +23,9 @@ from jax.sharding import Mesh
 from scaling import flops, hosts
 from scaling.checkpoints import restore
 from scaling.config import Config, samples_at
+from scaling.files import RecordError
 from scaling.learner import abstract_state
-from scaling.records import RecordError, Run
+from scaling.records import Run
 from scaling.room import within_memory
 from scaling.sampling import Rollout, left_pad, row_keys, sample
 from scaling.sharding import make_mesh

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from scaling.check import STALE_SECONDS
 from scaling.config import Config, config_hash, identity, load, parse
+from scaling.files import RecordError
 from scaling.processes import started
-from scaling.records import RecordError, Run
+from scaling.records import Run
 from scaling.structure import ConfigError, hint
 from scaling.tasks import held_out, make_task
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from scaling.config import Config, TrackingConfig
-from scaling.records import Row
+from scaling.files import Row
 
 LOG_SECONDS = 10.0
 """Least time between two lines of progress in a log."""

@@ -22,10 +22,11 @@ from flax import nnx
 from scaling import accelerators, checkpoints, hosts, schedule
 from scaling.batches import Ahead, Batch, demonstrations, microbatches, update_cost
 from scaling.config import Config, StageConfig
+from scaling.files import replace
 from scaling.flops import Ledger
 from scaling.learner import abstract_state, gradient, initial_state, make_optimiser, means, step
 from scaling.objectives import RECIPES
-from scaling.records import Run, checkpoint_name, replace
+from scaling.records import Run, checkpoint_name
 from scaling.rl import Experience, collect
 from scaling.room import within_memory
 from scaling.sharding import make_mesh, place

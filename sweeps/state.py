@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from scaling.check import state
-from scaling.records import Row, Run
+from scaling.files import Row
+from scaling.records import Run
 from scaling.structure import ConfigError
 from sweeps.directory import Attempt
 from sweeps.launchers import Hint, Launcher

@@ -20,8 +20,9 @@ from scaling import flops
 from scaling.check import check
 from scaling.config import Config, EvaluationConfig, samples_at
 from scaling.evaluate import Evaluator, headline, tiers
+from scaling.files import RecordError
 from scaling.learner import initial_state
-from scaling.records import RecordError, Run
+from scaling.records import Run
 from scaling.sampling import decode
 from scaling.tasks import PAD, text
 from scaling.tracking import Terminal
