@@ -137,12 +137,12 @@ def evaluate(
     cluster: Several = ALONE,
 ) -> int:
     """Answer the held-out problems with every checkpoint that has not yet done so."""
-    from scaling import resolve, stages
+    from scaling import locks, resolve, stages
     from scaling.interrupt import Stop
 
     def opened() -> Config:
         run, settings = resolve.open_run(dir)
-        resolve.refuse_if_running(run)
+        locks.refuse_if_running(run)
         return settings
 
     with Stop() as stop, stages.together(cluster):

@@ -19,9 +19,10 @@ from typing import Any
 from scaling import hosts
 from scaling.config import Config, config_hash, dump
 from scaling.environment import environment
+from scaling.locks import claimed
 from scaling.mend import mend
 from scaling.records import Run
-from scaling.resolve import claimed, writer
+from scaling.status import writer
 from scaling.structure import ConfigError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8

@@ -13,15 +13,13 @@ stop              there while the launcher is asked to stop
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import socket
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from scaling import files
+from scaling import files, locks
 from scaling.config import dump
 from scaling.structure import ConfigError
 from sweeps.expand import Planned
@@ -133,17 +131,7 @@ class Directory:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """No other launcher starts runs here meanwhile. Raises ConfigError that names the one that does."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                who = file.read().strip() or "another process"
-                raise ConfigError([f"{self.path}: {who} is launching it; wait, or stop that one first"]) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
-            file.flush()
+        with locks.locked(self.path / "lock", "launching"):
             self.stop_file.unlink(missing_ok=True)
             yield
 

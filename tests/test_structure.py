@@ -15,7 +15,7 @@ FRONT_DOOR = {"scaling.cli", "scaling.stages"}
 RECORDS = {"scaling.records", "scaling.files"}
 """The files of a run, and how files survive a crash: standard library only."""
 LIVE = {
-    "analysis.dashboard.watch": "scaling.check",  # what a status says, as sweeps have it
+    "analysis.dashboard.watch": "scaling.status",  # what a status says, as sweeps have it
     "analysis.dashboard.overview": "scaling.schedule",  # where the next checkpoint falls
     "analysis.dashboard.serve": "scaling.structure",  # bad input, as commands say it
 }
