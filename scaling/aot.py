@@ -22,11 +22,11 @@ from jax.sharding import PartitionSpec as P
 from scaling import learner, sampling
 from scaling.batches import Batch, bucket
 from scaling.config import Config, parse
-from scaling.evaluate import tiers
 from scaling.model import empty_cache
-from scaling.objectives import RECIPES
+from scaling.recipes import RECIPES
 from scaling.sharding import batch_sharding, cache_sharding, make_mesh, place_batch
 from scaling.tasks import Task, make_task
+from scaling.tiers import tiers
 
 
 class Program(NamedTuple):
@@ -79,7 +79,7 @@ def programs(config: Config, task: Task, mesh: Mesh) -> Iterator[Program]:
     yield decode._replace(name="rollout")
     evaluation = config.evaluation
     calls = [
-        sampler(evaluation.problems, t.last - t.first, t.budgets[-1], evaluation.temperature, evaluation.chunk)
+        sampler(evaluation.problems, t.samples, t.budgets[-1], evaluation.temperature, evaluation.chunk)
         for t in tiers(config)
     ]
     yield max((decode for _, decode in calls), key=lambda program: program.cache)._replace(name="evaluation")

@@ -24,7 +24,7 @@ from scaling.costs import last_taught, like_demonstrations
 from scaling.evaluate import Evaluator
 from scaling.flops import Ledger
 from scaling.learner import gradient, initial_state, make_optimiser, step
-from scaling.objectives import RECIPES
+from scaling.recipes import RECIPES
 from scaling.records import Run
 from scaling.rl import collect
 from scaling.sampling import left_pad
@@ -84,8 +84,7 @@ def calibrate(config: Config, say: Callable[[str], None]) -> Rates:
 
     say("timing the evaluation and a checkpoint …")
     evaluator, evaluation = Evaluator(config), config.evaluation
-    first = evaluator.tiers[0]
-    size = min(max(evaluation.chunk // (first.last - first.first), 1), evaluation.problems)
+    size = min(evaluator.at_once, evaluation.problems)
     params = policy(evaluation.budgets[-1])
     chunk = _seconds([lambda: evaluator.rows(params, 0, size)])
     with tempfile.TemporaryDirectory() as folder:

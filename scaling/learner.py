@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 from scaling.batches import Batch
 from scaling.config import Config
 from scaling.model import Decoder, build
-from scaling.objectives import Recipe, kl_k3, policy_term, token_logp
+from scaling.objectives import kl_k3, policy_term, token_logp
+from scaling.recipes import Recipe
 from scaling.sharding import keep, place, place_batch, shardings
 
 SUPERVISED = Recipe("maximum likelihood", "group_mean", "none", "reinforce", "token_mean")

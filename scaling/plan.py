@@ -8,9 +8,10 @@ from typing import Any
 
 from scaling import costs, flops, memory, schedule, timeline
 from scaling.accelerators import ACCELERATORS
-from scaling.config import Config, samples_at
+from scaling.config import Config
 from scaling.structure import ConfigError, hint
 from scaling.tasks import make_task
+from scaling.tiers import samples_at
 
 
 def plan(config: Config, rates: timeline.Rates | None = None) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from scaling import flops
 from scaling.batches import Batch
 from scaling.config import Config
-from scaling.objectives import RECIPES, advantages, informative, overlong_penalty, step_credit, weights
+from scaling.objectives import advantages, informative, overlong_penalty, step_credit, weights
+from scaling.recipes import MOST_DRAWS, RECIPES
 from scaling.sampling import left_pad, row_keys, sample
 from scaling.tasks import ANSWER, END, PAD, Problem, Task, Verdict
 from scaling.timing import Stopwatch
@@ -22,8 +23,6 @@ from scaling.verifying import verify
 ROLLOUT_STREAM = 1
 RL_FIRST_PROBLEM = 1_000_000_000
 """Training problems from here on are RL's; those before it are the warm start's."""
-MOST_DRAWS = 4
-"""A recipe that redraws groups without variance stops after this many draws a step."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,9 @@ def collect(
     judged: list[np.ndarray] = []
     cost = tokens = 0
     wanted = rl.problems
-    for place in range(
-        step * MOST_DRAWS, step * MOST_DRAWS + (MOST_DRAWS if recipe.zero_variance == "redraw" else 1)
-    ):
+    for draw in range(recipe.draws):
         with watch("rollout"):
-            done = _rollouts(config, task, graphdef, params, mesh, place, budget)
+            done = _rollouts(config, task, graphdef, params, mesh, step * MOST_DRAWS + draw, budget)
         with watch("verify"):
             done = replace(done, verdicts=verify(task, done.problems, done.tokens_BxT))
         lengths_B = (done.tokens_BxT != PAD).sum(axis=1)

@@ -17,6 +17,7 @@ from scaling.accelerators import Accelerator
 from scaling.config import Config
 from scaling.costs import Costs, like_demonstrations
 from scaling.tasks import make_task
+from scaling.tiers import tiers
 
 UTILISATION = 0.4
 """Share of the peak that training reaches where nothing is measured: PaLM reported .46, Llama 3 .38 to .43
@@ -86,8 +87,6 @@ def from_data_sheet(
     config: Config, costs: Costs, accelerator: Accelerator, mesh: Mapping[str, int], share: float
 ) -> Rates:
     """Rates of devices in this mesh that reach `share` of the peak in products of matrices."""
-    from scaling.evaluate import tiers
-
     task, devices = make_task(config.task), mesh["data"] * mesh["fsdp"] * mesh["tensor"]
     speed = devices * accelerator.flops * share
     prompt, answer, rl, evaluation = task.prompt_tokens, 1 + task.answer_tokens, config.rl, config.evaluation
@@ -107,10 +106,9 @@ def from_data_sheet(
     longest = {budget: max(generated for _, generated in pairs) for budget, pairs in lengths.items()}
     evaluating = 0.0
     for tier in tiers(config):
-        group = tier.last - tier.first
-        problems = max(evaluation.chunk // group, 1)
-        once = decode(problems * group, prompt, tier.budgets[-1] + answer)
-        again = sum(decode(problems * group, prompt + budget, answer) for budget in tier.budgets[:-1])
+        problems = max(evaluation.chunk // tier.samples, 1)
+        once = decode(problems * tier.samples, prompt, tier.budgets[-1] + answer)
+        again = sum(decode(problems * tier.samples, prompt + budget, answer) for budget in tier.budgets[:-1])
         evaluating += -(-evaluation.problems // problems) * (once + again)
     return Rates(
         f"{accelerator.source}, {share:.0%} of the peak assumed in matrix products and all "

@@ -25,7 +25,7 @@ from scaling.config import Config, StageConfig
 from scaling.files import replace
 from scaling.flops import Ledger
 from scaling.learner import abstract_state, gradient, initial_state, make_optimiser, means, step
-from scaling.objectives import RECIPES
+from scaling.recipes import RECIPES
 from scaling.records import Run, checkpoint_name
 from scaling.rl import Experience, collect
 from scaling.room import within_memory

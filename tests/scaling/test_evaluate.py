@@ -18,13 +18,14 @@ from small_runs import go, names, small
 from scaling import evaluate as evaluation
 from scaling import flops
 from scaling.check import check
-from scaling.config import Config, EvaluationConfig, samples_at
-from scaling.evaluate import Evaluator, headline, tiers
+from scaling.config import Config, EvaluationConfig
+from scaling.evaluate import Evaluator, headline
 from scaling.files import RecordError
 from scaling.learner import initial_state
 from scaling.records import Run
 from scaling.sampling import decode
 from scaling.tasks import PAD, text
+from scaling.tiers import samples_at, tiers
 from scaling.tracking import Terminal
 
 GRID = EvaluationConfig(problems=12, budgets=(0, 3, 9), samples=(1, 2, 4, 8), tokens=20, chunk=24)

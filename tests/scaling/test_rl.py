@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from toy import CONFIG, MODEL, STEP, TASK, VOCAB, Toy, model, one_device, problems, with_rl
 
 from scaling import flops, rl
-from scaling.objectives import RECIPES, kl_k3, policy_term
-from scaling.rl import MOST_DRAWS, Completions, Experience, collect, rewards, rollout_cost, think_lengths
+from scaling.objectives import kl_k3, policy_term
+from scaling.recipes import MOST_DRAWS, RECIPES
+from scaling.rl import Completions, Experience, collect, rewards, rollout_cost, think_lengths
 from scaling.tasks import ANSWER, END, PAD, Verdict
 from scaling.timing import Stopwatch
 from scaling.verifying import verify
