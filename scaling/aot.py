@@ -23,7 +23,6 @@ from scaling import learner, sampling
 from scaling.batches import Batch, bucket
 from scaling.config import Config, parse
 from scaling.model import empty_cache
-from scaling.recipes import RECIPES
 from scaling.sharding import batch_sharding, cache_sharding, make_mesh, place_batch
 from scaling.tasks import Task, make_task
 from scaling.tiers import tiers
@@ -48,7 +47,7 @@ def programs(config: Config, task: Task, mesh: Mesh) -> Iterator[Program]:
     graphdef, state = learner.abstract_state(config, vocab, mesh)
     params, reference = state["params"], state["params"] if rl.kl else None
     batch = _batch(config, task)
-    options = {"mesh": mesh, "recipe": RECIPES[rl.recipe], "temperature": rl.temperature, "kl": rl.kl}
+    options = {"mesh": mesh, **learner.objective(config, "rl")}
     sum_ = jax.ShapeDtypeStruct((), jnp.float32, sharding=NamedSharding(mesh, P()))
     sums = dict.fromkeys(learner.METRICS, sum_)
     args = (graphdef, params, reference, (params, sums), place_batch(batch, mesh))

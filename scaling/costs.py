@@ -100,16 +100,16 @@ def warm_step(config: Config, task: Task, stage: StageConfig, step: int) -> int:
     )
 
 
-Completions = Sequence[tuple[int, int]]
+Lengths = Sequence[tuple[int, int]]
 """Tokens of a prompt and of a completion, a pair a problem."""
 
 
-def longest(task: Task, budget: int) -> Completions:
+def longest(task: Task, budget: int) -> Lengths:
     """The longest prompt, and a completion of its whole budget, the answer mark and the longest answer."""
     return [(task.prompt_tokens, budget + 1 + task.answer_tokens)]
 
 
-def like_demonstrations(config: Config, task: Task, budget: int) -> Completions:
+def like_demonstrations(config: Config, task: Task, budget: int) -> Lengths:
     """Lengths of demonstrations of the last stage, cut at the budget; of whole budgets where there is none."""
     found = [(len(problem.prompt), len(tokens)) for problem, tokens in last_taught(config, task, budget)]
     return found or longest(task, budget)
@@ -127,7 +127,7 @@ def last_taught(config: Config, task: Task, budget: int) -> list[tuple[Problem, 
     ]
 
 
-def rl_step(config: Config, vocab: int, completions: Completions, draws: int | None = None) -> dict[str, int]:
+def rl_step(config: Config, vocab: int, completions: Lengths, draws: int | None = None) -> dict[str, int]:
     """FLOPs by phase of an RL step whose problems and completions are like these.
 
     Exact where these are the step's own problems and all completions of one are equally long. Problems are drawn

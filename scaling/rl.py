@@ -29,8 +29,8 @@ RL_FIRST_PROBLEM = 1_000_000_000
 class Experience:
     budget: int
     """Thinking tokens allowed."""
-    parts: list[Batch]
-    """A batch for each update; none where no group is of use."""
+    batches: list[Batch]
+    """One for each update; none where no group is of use."""
     metrics: dict[str, float]
     flops: int
     tokens: int
@@ -120,8 +120,8 @@ def collect(
     done = _concatenate(drawn)
     metrics = _metrics(done, np.concatenate(judged))
     with watch("other"):
-        parts = _batches(config, task, done, budget, step) if done.problems else []
-    return Experience(budget, parts, metrics, cost, tokens)
+        batches = _batches(config, task, done, budget, step) if done.problems else []
+    return Experience(budget, batches, metrics, cost, tokens)
 
 
 def _rollouts(config: Config, task: Task, graphdef, params, mesh: Mesh, place: int, budget: int) -> Completions:
