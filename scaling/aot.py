@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -144,7 +145,7 @@ def bytes_of(compiled: Any) -> dict[str, int]:
 def main() -> int:
     request = json.load(sys.stdin)
     try:
-        say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+        say = partial(print, file=sys.stderr, flush=True)
         print(json.dumps(measure(parse(request["config"]), request["programs"], say)))
     except ValueError as error:
         print(json.dumps({"error": str(error)}))

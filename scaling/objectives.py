@@ -23,6 +23,11 @@ def informative(rewards_PxG: np.ndarray) -> np.ndarray:
     return rewards_PxG.max(axis=1) > rewards_PxG.min(axis=1)
 
 
+def learned_from(rewards_PxG: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """bool[P]: groups that the recipe does not drop."""
+    return informative(rewards_PxG) if recipe.zero_variance != "keep" else np.ones(len(rewards_PxG), bool)
+
+
 def advantages(rewards_PxG: np.ndarray, recipe: Recipe) -> np.ndarray:
     """float64[P, G] advantages. Raises ValueError for groups of one, which have no baseline."""
     group = rewards_PxG.shape[1]
@@ -34,8 +39,8 @@ def advantages(rewards_PxG: np.ndarray, recipe: Recipe) -> np.ndarray:
     if recipe.scale == "group_std":
         return centred / (rewards_PxG.std(axis=1, keepdims=True) + EPSILON)
     if recipe.scale == "batch_std":
-        kept = informative(rewards_PxG) if recipe.zero_variance != "keep" else np.ones(len(rewards_PxG), bool)
-        return centred / (centred[kept].std() + EPSILON) if kept.any() else centred
+        kept_P = learned_from(rewards_PxG, recipe)
+        return centred / (centred[kept_P].std() + EPSILON) if kept_P.any() else centred
     return centred
 
 

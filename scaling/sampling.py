@@ -272,9 +272,9 @@ class _Pass:
             half = len(self.place_R) // ways // 2
             splits = half >= FEWEST_ROWS and len(self.place_R) % (2 * ways) == 0
             enough = half if splits else 0
-            tokens, logp, width = self.decode(uniform_BxT, start, stop, self.budgets[-1], enough)
-            self.tokens_BxT[self.place_R, start : start + width] = tokens
-            self.logp_BxT[self.place_R, start : start + width] = logp
+            tokens_RxW, logp_RxW, width = self.decode(uniform_BxT, start, stop, self.budgets[-1], enough)
+            self.tokens_BxT[self.place_R, start : start + width] = tokens_RxW
+            self.logp_BxT[self.place_R, start : start + width] = logp_RxW
             start += width
             self.alive_R = fetch(self.rows.alive_R)
             alive_DxR = self.alive_R.reshape(ways, -1)
@@ -299,8 +299,8 @@ class _Pass:
         uniform_BxT, at = self.uniforms(budget), budget
         parts = []
         while at < stop:
-            tokens, logp, width = self.decode(uniform_BxT, at, stop, budget, 0)
-            parts.append((tokens[asked_R], logp[asked_R]))
+            tokens_RxW, logp_RxW, width = self.decode(uniform_BxT, at, stop, budget, 0)
+            parts.append((tokens_RxW[asked_R], logp_RxW[asked_R]))
             if width == 0:
                 break
             at += width

@@ -135,9 +135,9 @@ def test_counts_tokens_and_flops_are_those_of_the_completions(toys):
             v.correct and not forced for v, (_, forced) in zip(verdicts, found, strict=True)
         )
         assert (row["lines"], row["slips"]) == (sum(v.lines for v in verdicts), sum(v.slips for v in verdicts))
-        alone = [flops.rollout(toy.MODEL, len(toy.VOCAB), len(problem.prompt), len(tokens)) for tokens, _ in found]
-        assert row["decode_flops"] + n * row["prefill_flops"] == sum(alone)
-        assert row["prefill_flops"] == flops.prefill(toy.MODEL, len(toy.VOCAB), len(problem.prompt))
+        cost = toy.MODEL, len(toy.VOCAB), len(problem.prompt)
+        assert row["decode_flops"] == sum(flops.decode(*cost, len(tokens)) for tokens, _ in found)
+        assert row["prefill_flops"] == flops.prefill(*cost)
         assert row["difficulty"] == problem.difficulty
         assert ("shown" in row) == (row["problem"] < evaluation.TEXTS)
         if "shown" in row:

@@ -153,9 +153,11 @@ def test_shuffled_rewards_are_the_same_rewards_elsewhere(rewards_used):
 
 
 def draws_cost(prompts_and_lengths) -> int:
-    """FLOPs of completions on their own, less the prompts that a group shares."""
-    alone = sum(flops.rollout(MODEL, len(VOCAB), n, t) for n, lengths in prompts_and_lengths for t in lengths)
-    return alone - sum((len(t) - 1) * flops.prefill(MODEL, len(VOCAB), n) for n, t in prompts_and_lengths)
+    """FLOPs of completions of these lengths, each group's prompt read once."""
+    prompts = sum(flops.prefill(MODEL, len(VOCAB), n) for n, _ in prompts_and_lengths)
+    return prompts + sum(
+        flops.decode(MODEL, len(VOCAB), n, t) for n, lengths in prompts_and_lengths for t in lengths
+    )
 
 
 def test_dapo_redraws_groups_without_variance():
