@@ -41,16 +41,24 @@ class Rates:
     """Of saving one, and reading it for its evaluation."""
 
 
+def thresholds(config: Config, warm: int) -> dict[str, list[float]]:
+    """The thresholds that a run crosses, FLOPs by axis, where its warm start takes `warm` FLOPs."""
+    grid = config.schedule
+    return {
+        "train": schedule.grid(grid.first, warm + config.rl.flops, grid.train_points_per_decade),
+        "rl": schedule.grid(grid.rl_first, config.rl.flops, grid.points_per_decade),
+    }
+
+
 def milestones(config: Config, costs: Costs, rates: Rates | None) -> dict[str, Any]:
     """The thresholds in the order they are reached, each with the step and seconds expected there.
 
     `train_seconds` is training alone, `seconds` has the checkpoints and evaluations before in it, as
     `scaling run` makes them. Without rates there are no seconds.
     """
-    grid, warm = config.schedule, costs.warm_start
-    train = schedule.grid(grid.first, warm + config.rl.flops, grid.train_points_per_decade)
-    rl_grid = schedule.grid(grid.rl_first, config.rl.flops, grid.points_per_decade)
-    wanted = [*(("train", target, target - warm) for target in train), *(("rl", c, c) for c in rl_grid)]
+    warm = costs.warm_start
+    targets = thresholds(config, warm)
+    wanted = [*(("train", c, c - warm) for c in targets["train"]), *(("rl", c, c) for c in targets["rl"])]
     rows = []
     for axis, target, rl in wanted:
         step = costs.warm_step_at(target) if rl <= 0 else costs.warm_steps + costs.rl_step_at(rl, costs.expected)

@@ -12,6 +12,7 @@ import pytest
 import scaling
 from scaling import config as configs
 from scaling import resolve, stages
+from scaling.backend import prepare_jax
 from scaling.cli import main
 from scaling.environment import environment
 from scaling.interrupt import Stop
@@ -262,11 +263,11 @@ def test_compiled_programs_are_kept_in_one_folder_that_the_user_may_choose(tmp_p
         monkeypatch.setenv(name, "")  # so that both are restored
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    stages.prepare_jax()
+    prepare_jax()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"].startswith(str(tmp_path / "scaling"))
     assert os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] == "0"
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
-    stages.prepare_jax()
+    prepare_jax()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
 
 
