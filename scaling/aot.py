@@ -58,8 +58,7 @@ def programs(config: Config, task: Task, mesh: Mesh) -> Iterator[Program]:
 
     def sampler(prompts: int, group: int, budget: int, temperature: float, chunk: int) -> tuple[Program, Program]:
         """`prefill` and `decode` of the largest batch, the cache at its widest."""
-        each = min(max(chunk // group, 1), prompts)
-        batch = sampling.padded(each * group, chunk)
+        each, batch = sampling.layout(prompts, group, chunk)
         narrow, wide = ([0, *sampling.spans(budget + 1 + task.answer_tokens)])[-2:]
         rows = _rows(config, vocab, batch, task.prompt_tokens + wide, mesh)
         empty = np.zeros((each, task.prompt_tokens), np.int32), np.zeros(each, np.int32)

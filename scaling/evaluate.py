@@ -119,17 +119,17 @@ class Evaluator:
 
     def _sample(self, params: nnx.State, problems: Sequence[Problem], tier: Tier) -> Sequence[Rollout]:
         evaluation, group = self.config.evaluation, tier.samples
-        prompts, padding = left_pad([p.prompt for p in problems], self.task.prompt_tokens)
+        prompts_PxN, padding_P = left_pad([p.prompt for p in problems], self.task.prompt_tokens)
         places = [p.index * evaluation.samples[-1] + s for p in problems for s in range(tier.first, tier.last)]
-        keys = row_keys(self.config.seed, EVAL_STREAM, 0, np.array(places))
+        keys_B = row_keys(self.config.seed, EVAL_STREAM, 0, np.array(places))
 
         def draw(chunk: int) -> Sequence[Rollout]:
             return sample(
                 self.graphdef,
                 params,
-                prompts,
-                padding,
-                keys,
+                prompts_PxN,
+                padding_P,
+                keys_B,
                 group=group,
                 budgets=tier.budgets,
                 answer_tokens=self.task.answer_tokens,
@@ -140,13 +140,13 @@ class Evaluator:
 
         return within_memory(draw, "evaluation.chunk", evaluation.chunk, group, self.warn)
 
-    def _count(self, outcomes: dict, part: Sequence[Problem], budget: int, rollout: Rollout) -> None:
+    def _count(self, outcomes: dict, problems: Sequence[Problem], budget: int, rollout: Rollout) -> None:
         config, vocab = self.config, len(self.task.vocab)
         tokens_BxT = rollout.tokens_BxT
-        group = len(tokens_BxT) // len(part)
+        group = len(tokens_BxT) // len(problems)
         lengths, forced = rollout.length_B.tolist(), rollout.forced_B.tolist()
-        for i, verdict in enumerate(verify(self.task, part, tokens_BxT)):
-            problem = part[i // group]
+        for i, verdict in enumerate(verify(self.task, problems, tokens_BxT)):
+            problem = problems[i // group]
             outcome = outcomes[problem.index, budget]
             if problem.index < TEXTS and outcome.shown is None:
                 outcome.shown = {

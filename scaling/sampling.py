@@ -108,6 +108,12 @@ def padded(rows: int, chunk: int) -> int:
     return size
 
 
+def layout(prompts: int, group: int, chunk: int) -> tuple[int, int]:
+    """How many of these prompts are read at once, and the batch that their completions are decoded in."""
+    each = min(max(chunk // group, 1), prompts)
+    return each, padded(each * group, chunk)
+
+
 @partial(jax.jit, static_argnames=("graphdef", "group", "batch", "span", "mesh"))
 def prefill(
     graphdef: nnx.GraphDef,
@@ -329,8 +335,7 @@ def sample(
     their cache shared by the group. Row p·group + g belongs to prompt p. At most `chunk` completions are decoded
     at once, and always one prompt's; all chunks have one shape, and it hardly depends on the group.
     """
-    each = min(max(chunk // group, 1), len(prompts_PxN))
-    batch = padded(each * group, chunk)
+    each, batch = layout(len(prompts_PxN), group, chunk)
     parts = []
     for first in range(0, len(prompts_PxN), each):
         chosen_P = np.minimum(np.arange(first, first + each), len(prompts_PxN) - 1)
