@@ -40,6 +40,7 @@ MOST_MISMATCH = {"float32": 0.01, "bfloat16": 0.1}
 
 
 NO_TARGETS: dict[str, list[float]] = {"train": [], "rl": []}
+"""What a checkpoint stands for that no threshold asked for."""
 
 
 class TrainingError(RuntimeError):
@@ -55,8 +56,10 @@ class Trainer:
         self.mesh = make_mesh(config.mesh)
         one = accelerators.peak(self.mesh.devices.flat[0].device_kind)
         self.peak = None if one is None else one * self.mesh.size
+        """FLOP/s of all devices, where their data sheet is known."""
         self.watch = Stopwatch()
         self.stages = [stage for stage in config.warm_start.stages for _ in range(stage.steps)]
+        """Of each step of the warm start."""
         self.step, self.ledger = 0, Ledger()
         self.reference: nnx.State | None = None
         self.warned = False
@@ -117,15 +120,13 @@ class Trainer:
         budget, metrics = self._warm_step() if phase == "warm_start" else self._rl_step()
         self.step += 1
         spent = self.watch.take()
-        for name, seconds in spent.items():
-            self.ledger = self.ledger.add(name, seconds=seconds)
-        metrics["seconds"] = sum(spent.values())
+        for name, passed in spent.items():
+            self.ledger = self.ledger.add(name, seconds=passed)
+        seconds, flops = sum(spent.values()), self.ledger.train_flops - start.train_flops
         fed = sum(self.ledger.tokens.values()) - sum(start.tokens.values())
-        metrics["tokens_per_second"] = fed / max(metrics["seconds"], 1e-9)
+        metrics |= {"seconds": seconds, "tokens_per_second": fed / max(seconds, 1e-9)}
         if self.peak is not None:
-            metrics["mfu"] = (
-                (self.ledger.train_flops - start.train_flops) / max(metrics["seconds"], 1e-9) / self.peak
-            )
+            metrics["mfu"] = flops / max(seconds, 1e-9) / self.peak
         return {
             "step": self.step,
             "phase": phase,
