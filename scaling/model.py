@@ -170,7 +170,7 @@ def _lead(config: ModelConfig, batch: int) -> tuple[int, ...]:
 
 
 def empty_cache(config: ModelConfig, batch: int, positions: int) -> Cache:
-    """Zeros."""
+    """A cache of nothing, with room for so many positions."""
     shape = (*_lead(config, batch), positions, config.head_size)
     return [(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in range(config.layers)]
 
