@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from scaling.records import RecordError, Run
+from scaling.files import RecordError
+from scaling.records import Run
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one in C, where there is one, is ten times faster, which matters to two hundred runs."""

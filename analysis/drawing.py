@@ -16,7 +16,7 @@ import altair as alt
 import polars as pl
 import vl_convert
 
-from scaling.records import replace
+from scaling.files import replace
 
 BLUE, GREEN, VERMILION, GREY = "#0072B2", "#009E73", "#D55E00", "#666666"
 COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -20,7 +20,8 @@ from analysis.estimators import effective_size, maj_at_k, pass_at_k, wilson
 from analysis.series import Series, from_values
 from analysis.table import CANONICAL, Note, TableError, is_table, read
 from analysis.wandb_source import is_wandb, read_wandb
-from scaling.records import RecordError, Row, Run
+from scaling.files import RecordError, Row
+from scaling.records import Run
 
 log = logging.getLogger(__name__)
 

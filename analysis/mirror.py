@@ -36,7 +36,8 @@ from analysis.drawing import save
 from analysis.load import config, estimates, outcomes
 from analysis.progress_plot import progress
 from analysis.wandb_source import inspect
-from scaling.records import RecordError, Row, Run, tail
+from scaling.files import RecordError, Row, tail
+from scaling.records import Run
 
 PERIOD_S = 5.0
 """Between two looks at the records, at least."""

@@ -22,7 +22,7 @@ from analysis.fit import CurveFit, FitError
 from analysis.load import find_runs
 from analysis.table import TableError
 from analysis.words import certainty, interval, points, value
-from scaling.records import RecordError
+from scaling.files import RecordError
 
 RUNS = Path("runs")
 OUT = "out"

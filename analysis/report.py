@@ -17,7 +17,7 @@ from analysis.run_backtest import RunBacktest, run_backtest
 from analysis.run_backtest_plot import plot_run_backtest
 from analysis.study import Study, study
 from analysis.words import flops, seconds
-from scaling.records import replace
+from scaling.files import replace
 
 
 def write_report(run_dir: str | Path) -> dict[str, Any]:

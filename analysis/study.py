@@ -11,7 +11,8 @@ import polars as pl
 
 from analysis import load
 from analysis.fit import CurveFit, fit_series
-from scaling.records import RecordError, Run
+from scaling.files import RecordError
+from scaling.records import Run
 
 
 @dataclass(frozen=True)

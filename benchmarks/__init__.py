@@ -36,7 +36,7 @@ class Row:
 
 def pin() -> None:
     """Pin threads and prepare JAX as `scaling` does; before NumPy and JAX start."""
-    from scaling.stages import prepare_jax
+    from scaling.backend import prepare_jax
 
     for name, value in PINNED.items():
         os.environ.setdefault(name, value)

@@ -25,7 +25,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from scaling.records import Row, Run, checkpoint_name
+from scaling.files import Row
+from scaling.records import Run, checkpoint_name
 
 CHROMIUM = "/usr/bin/chromium"
 METRICS = (

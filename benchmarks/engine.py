@@ -19,7 +19,7 @@ from scaling.batches import Batch, microbatches
 from scaling.calibrate import rambling
 from scaling.config import Config, MeshConfig, ModelConfig
 from scaling.learner import gradient, initial_state, make_optimiser, means, step
-from scaling.objectives import RECIPES
+from scaling.recipes import RECIPES
 from scaling.sampling import left_pad, row_keys, sample
 from scaling.sharding import make_mesh
 from scaling.tasks import ANSWER, END, PAD, make_task

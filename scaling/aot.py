@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -22,11 +23,10 @@ from jax.sharding import PartitionSpec as P
 from scaling import learner, sampling
 from scaling.batches import Batch, bucket
 from scaling.config import Config, parse
-from scaling.evaluate import tiers
 from scaling.model import empty_cache
-from scaling.objectives import RECIPES
 from scaling.sharding import batch_sharding, cache_sharding, make_mesh, place_batch
 from scaling.tasks import Task, make_task
+from scaling.tiers import tiers
 
 
 class Program(NamedTuple):
@@ -48,7 +48,7 @@ def programs(config: Config, task: Task, mesh: Mesh) -> Iterator[Program]:
     graphdef, state = learner.abstract_state(config, vocab, mesh)
     params, reference = state["params"], state["params"] if rl.kl else None
     batch = _batch(config, task)
-    options = {"mesh": mesh, "recipe": RECIPES[rl.recipe], "temperature": rl.temperature, "kl": rl.kl}
+    options = {"mesh": mesh, **learner.objective(config, "rl")}
     sum_ = jax.ShapeDtypeStruct((), jnp.float32, sharding=NamedSharding(mesh, P()))
     sums = dict.fromkeys(learner.METRICS, sum_)
     args = (graphdef, params, reference, (params, sums), place_batch(batch, mesh))
@@ -58,8 +58,7 @@ def programs(config: Config, task: Task, mesh: Mesh) -> Iterator[Program]:
 
     def sampler(prompts: int, group: int, budget: int, temperature: float, chunk: int) -> tuple[Program, Program]:
         """`prefill` and `decode` of the largest batch, the cache at its widest."""
-        each = min(max(chunk // group, 1), prompts)
-        batch = sampling.padded(each * group, chunk)
+        each, batch = sampling.layout(prompts, group, chunk)
         narrow, wide = ([0, *sampling.spans(budget + 1 + task.answer_tokens)])[-2:]
         rows = _rows(config, vocab, batch, task.prompt_tokens + wide, mesh)
         empty = np.zeros((each, task.prompt_tokens), np.int32), np.zeros(each, np.int32)
@@ -79,7 +78,7 @@ def programs(config: Config, task: Task, mesh: Mesh) -> Iterator[Program]:
     yield decode._replace(name="rollout")
     evaluation = config.evaluation
     calls = [
-        sampler(evaluation.problems, t.last - t.first, t.budgets[-1], evaluation.temperature, evaluation.chunk)
+        sampler(evaluation.problems, t.samples, t.budgets[-1], evaluation.temperature, evaluation.chunk)
         for t in tiers(config)
     ]
     yield max((decode for _, decode in calls), key=lambda program: program.cache)._replace(name="evaluation")
@@ -145,7 +144,7 @@ def bytes_of(compiled: Any) -> dict[str, int]:
 def main() -> int:
     request = json.load(sys.stdin)
     try:
-        say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+        say = partial(print, file=sys.stderr, flush=True)
         print(json.dumps(measure(parse(request["config"]), request["programs"], say)))
     except ValueError as error:
         print(json.dumps({"error": str(error)}))

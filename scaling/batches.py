@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scaling import tasks
-from scaling.config import ModelConfig, StageConfig
+from scaling.config import Config, ModelConfig, StageConfig
 from scaling.flops import train_sequence
 from scaling.sampling import left_pad
 from scaling.tasks import PAD, Problem, Task
@@ -66,6 +66,12 @@ def demonstrations(task: Task, problems: Sequence[Problem], stage: StageConfig, 
         mask[i, list(demo.given)] = 0
     prompts, padding = left_pad([problem.prompt for problem in problems], task.prompt_tokens)
     return Batch(prompts, padding, tokens, mask / mask.sum(), np.ones_like(mask), np.zeros_like(mask))
+
+
+def warm_start_batch(config: Config, task: Task, stage: StageConfig, step: int) -> Batch:
+    """What step `step` (from 0) of the warm start, which belongs to this stage, learns from."""
+    problems = tasks.warm_start_problems(config, task, stage, step)
+    return demonstrations(task, problems, stage, f"{config.seed}/{step}")
 
 
 def microbatches(batch: Batch, size: int) -> Iterator[Batch]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,17 @@ import numpy as np
 from flax import nnx
 
 from scaling import checkpoints
-from scaling.batches import Batch, demonstrations, microbatches
-from scaling.config import Config, config_hash, dump
+from scaling.batches import Batch, warm_start_batch
+from scaling.config import Config, StageConfig, config_hash, dump
 from scaling.costs import last_taught, like_demonstrations
 from scaling.evaluate import Evaluator
 from scaling.flops import Ledger
-from scaling.learner import gradient, initial_state, make_optimiser, step
-from scaling.objectives import RECIPES
+from scaling.learner import initial_state, learn
 from scaling.records import Run
 from scaling.rl import collect
 from scaling.sampling import left_pad
 from scaling.sharding import make_mesh, place
-from scaling.tasks import ANSWER, END, PAD, Task, make_task, warm_start_problems
+from scaling.tasks import ANSWER, END, PAD, Task, make_task
 from scaling.timeline import Rates
 from scaling.timing import Stopwatch
 
@@ -45,47 +45,35 @@ def calibrate(config: Config, say: Callable[[str], None]) -> Rates:
     def policy(budget: int) -> nnx.State:
         return place(rambling(state["params"], ending_rate(config, task, budget)), mesh)
 
-    def learn(batch: Batch, phase: str, reference: nnx.State | None = None, **options: Any) -> None:
+    def learned(batches: Sequence[Batch], phase: str, reference: nnx.State | None = None) -> None:
         nonlocal state
-        parts = microbatches(batch, config.microbatch)
-        grads, _ = gradient(graphdef, state["params"], reference, parts, mesh, **options)
-        tx = make_optimiser(config, phase)
-        params, opt_state, norm = step(tx, state["params"], state["opt_state"], grads, 0.0)
-        state = {"params": params, "opt_state": opt_state}
-        float(norm)
+        for batch in batches:
+            state, _, norm = learn(config, phase, graphdef, state, reference, batch, mesh, 0.0)
+            float(norm)
 
-    def warm_step(place: int, number: int) -> None:
-        stage = config.warm_start.stages[place]
-        problems = warm_start_problems(config, task, stage, number)
-        learn(demonstrations(task, problems, stage, f"{config.seed}/{number}"), "warm_start")
+    def warm_step(stage: StageConfig, number: int) -> None:
+        learned([warm_start_batch(config, task, stage, number)], "warm_start")
 
     warm, before = [], 0
     for i, stage in enumerate(config.warm_start.stages):
         say(f"timing warm-start stage {i + 1}, {stage.demo} …")
         numbers = [before + n * stage.steps // TIMED for n in range(min(TIMED, stage.steps))]
-        warm.append(_seconds([lambda n=n, i=i: warm_step(i, n) for n in numbers]))
+        warm.append(_seconds([partial(warm_step, stage, n) for n in numbers]))
         before += stage.steps
 
     rl, reference = config.rl, policy(0) if config.rl.kl else None
     plain = replace(config, rl=replace(rl, recipe="grpo"))  # learns from every group, whatever its rewards
-    options = {"recipe": RECIPES[rl.recipe], "temperature": rl.temperature, "kl": rl.kl}
     rollout, update = {}, {}
     for budget in sorted(set(rl.budgets)):
         say(f"timing RL at budget {budget} …")
         at = rl.budgets.index(budget)
-        params = policy(budget)
-        judged = lambda at=at, params=params: collect(  # noqa: E731
-            plain, task, graphdef, params, mesh, Stopwatch(), at
-        )
+        judged = partial(collect, plain, task, graphdef, policy(budget), mesh, Stopwatch(), at)
         rollout[budget] = _seconds([judged] * TIMED)
-        parts = _completions(config, task, budget)
-        learned = lambda parts=parts: [learn(part, "rl", reference, **options) for part in parts]  # noqa: E731
-        update[budget] = _seconds([learned] * TIMED)
+        update[budget] = _seconds([partial(learned, _batches(config, task, budget), "rl", reference)] * TIMED)
 
     say("timing the evaluation and a checkpoint …")
     evaluator, evaluation = Evaluator(config), config.evaluation
-    first = evaluator.tiers[0]
-    size = min(max(evaluation.chunk // (first.last - first.first), 1), evaluation.problems)
+    size = min(evaluator.at_once, evaluation.problems)
     params = policy(evaluation.budgets[-1])
     chunk = _seconds([lambda: evaluator.rows(params, 0, size)])
     with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +127,7 @@ def rambling(params: nnx.State, ending: float) -> nnx.State:
     return jax.tree_util.tree_map_with_path(leaf, params)
 
 
-def _completions(config: Config, task: Task, budget: int) -> list[Batch]:
+def _batches(config: Config, task: Task, budget: int) -> list[Batch]:
     """A batch for each update of an RL step, its completions as long as demonstrations."""
     rl, lengths = config.rl, like_demonstrations(config, task, budget)
     rows = [lengths[i % len(lengths)] for i in range(rl.problems * rl.samples)]

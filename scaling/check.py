@@ -7,51 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from scaling.processes import started
-from scaling.records import (
-    DAMAGED,
-    EVAL_KEY,
-    STAGES,
-    TRAIN_KEY,
-    RecordError,
-    Row,
-    Run,
-    checkpoint_name,
-    lines,
-    row_key,
-)
-
-Said = Literal["done", "running", "preempted", "failed", "dead"]
-STALE_SECONDS = 600.0
-"""A process that says running and whose heartbeat is older than this is taken for dead."""
-
-
-def state(status: Row, now: float) -> tuple[Said, str]:
-    """What a status says at `now`, seconds since the epoch: done, running, preempted, failed or dead; and why.
-
-    Only a run that has its report is done. Dead is one that says it is at work, and is not.
-    """
-    if status["state"] == "done" and status["stage"] == STAGES[-1]:
-        return "done", ""
-    if status["state"] in ("failed", "preempted"):
-        return status["state"], status["reason"]
-    why = _dead(status, now)
-    return ("dead", why) if why else ("running", status["reason"])
-
-
-def _dead(status: Row, now: float) -> str:
-    """Why a process that says it is at work is not; empty where it may be."""
-    if status["host"] == socket.gethostname() and started(status["pid"]) is None:
-        return f"process {status['pid']} is gone"
-    age = now - status["heartbeat"]
-    return f"silent for {age:.0f} s" if age > STALE_SECONDS else ""
+from scaling.files import DAMAGED, RecordError, Row, lines, row_key
+from scaling.records import EVAL_KEY, TRAIN_KEY, Run, checkpoint_name
+from scaling.status import STALE_SECONDS
 
 
 @dataclass(frozen=True)

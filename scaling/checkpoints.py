@@ -27,7 +27,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from scaling import hosts
-from scaling.records import DAMAGED, RecordError, Row, Run, checkpoint_name, free_name
+from scaling.files import DAMAGED, RecordError, Row, free_name
+from scaling.records import Run, checkpoint_name
 from scaling.sharding import fetch
 from scaling.trouble import first_line, is_trouble, line
 

@@ -137,12 +137,12 @@ def evaluate(
     cluster: Several = ALONE,
 ) -> int:
     """Answer the held-out problems with every checkpoint that has not yet done so."""
-    from scaling import resolve, stages
+    from scaling import locks, resolve, stages
     from scaling.interrupt import Stop
 
     def opened() -> Config:
         run, settings = resolve.open_run(dir)
-        resolve.refuse_if_running(run)
+        locks.refuse_if_running(run)
         return settings
 
     with Stop() as stop, stages.together(cluster):
@@ -177,9 +177,9 @@ def fit(
     split, source. --x names another column than compute; --y is accuracy, error, loss or COLUMN:METRIC.
     With --by, runs that differ by no more than their seed are one arm, and arms are compared.
     """
-    from scaling import stages
+    from scaling.backend import prepare_jax
 
-    stages.prepare_jax()
+    prepare_jax()
     from analysis import answers, arms_words
 
     if by and predict is not None:
@@ -210,9 +210,9 @@ def backtest(
 
     A table's own split is used where it has one, else the last 1/2, 3/4 and 9/10 of the compute are hidden.
     """
-    from scaling import stages
+    from scaling.backend import prepare_jax
 
-    stages.prepare_jax()
+    prepare_jax()
     from analysis import backtest as backtests
     from analysis import load
 
@@ -265,10 +265,11 @@ def plan(
 def check(dir: RunDirectory, *, json: Json = False) -> int:
     """Verify a run's records and the hash of every leaf of its checkpoints."""
     from scaling import check as checking
-    from scaling import resolve, stages
+    from scaling import resolve
+    from scaling.backend import prepare_jax
 
     run, settings = resolve.open_run(dir)
-    stages.prepare_jax()
+    prepare_jax()
     from scaling import checkpoints
 
     grid = settings.evaluation
@@ -347,9 +348,9 @@ def dashboard(
 ) -> int:
     """Watch runs and sweeps in a browser while they are written. Needs the extra dashboard."""
     from analysis.dashboard.serve import serve
-    from scaling import stages
+    from scaling.backend import prepare_jax
 
-    stages.prepare_jax()
+    prepare_jax()
     serve(dir, host, port, theme)
     return DONE
 

@@ -266,12 +266,6 @@ def _fields(text: str, source: str) -> dict[str, Any]:
     return data or {}
 
 
-def samples_at(config: Config, budget: int) -> list[int]:
-    """The numbers of samples evaluated at a budget: those within the cap on tokens, and always the least."""
-    least, *more = config.evaluation.samples
-    return [least, *(k for k in more if budget * k <= config.evaluation.tokens)]
-
-
 def dump(config: Config) -> str:
     """The whole config as YAML that `load` reads back equal."""
     return write_yaml(asdict(config))

@@ -16,15 +16,15 @@ from itertools import accumulate
 from math import ceil
 
 from scaling import flops
-from scaling.config import Config, StageConfig, samples_at
+from scaling.config import Config, StageConfig
+from scaling.recipes import RECIPES
 from scaling.tasks import Problem, Task, demonstrations, make_task, warm_start_problems
+from scaling.tiers import samples_at, tiers
 
 COUNTED = 4096
 """Demonstrations up to which a stage is counted and not estimated; half a second."""
 SAMPLED = 256
 """Demonstrations, and completions, whose lengths stand for all others."""
-DRAWS = {"dapo": 4}
-"""Most times that a recipe draws problems in one step, where it redraws groups without variance."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,16 @@ def warm_step(config: Config, task: Task, stage: StageConfig, step: int) -> int:
     )
 
 
-Completions = Sequence[tuple[int, int]]
+Lengths = Sequence[tuple[int, int]]
 """Tokens of a prompt and of a completion, a pair a problem."""
 
 
-def longest(task: Task, budget: int) -> Completions:
+def longest(task: Task, budget: int) -> Lengths:
     """The longest prompt, and a completion of its whole budget, the answer mark and the longest answer."""
     return [(task.prompt_tokens, budget + 1 + task.answer_tokens)]
 
 
-def like_demonstrations(config: Config, task: Task, budget: int) -> Completions:
+def like_demonstrations(config: Config, task: Task, budget: int) -> Lengths:
     """Lengths of demonstrations of the last stage, cut at the budget; of whole budgets where there is none."""
     found = [(len(problem.prompt), len(tokens)) for problem, tokens in last_taught(config, task, budget)]
     return found or longest(task, budget)
@@ -127,7 +127,7 @@ def last_taught(config: Config, task: Task, budget: int) -> list[tuple[Problem, 
     ]
 
 
-def rl_step(config: Config, vocab: int, completions: Completions, draws: int | None = None) -> dict[str, int]:
+def rl_step(config: Config, vocab: int, completions: Lengths, draws: int | None = None) -> dict[str, int]:
     """FLOPs by phase of an RL step whose problems and completions are like these.
 
     Exact where these are the step's own problems and all completions of one are equally long. Problems are drawn
@@ -137,7 +137,7 @@ def rl_step(config: Config, vocab: int, completions: Completions, draws: int | N
     for prompt, generated in completions:
         rollout += flops.prefill(model, vocab, prompt) + samples * flops.decode(model, vocab, prompt, generated)
         fed += samples * flops.sequence(model, vocab, 0, prompt + generated - 1)
-    rollout *= DRAWS.get(config.rl.recipe, 1) if draws is None else draws
+    rollout *= RECIPES[config.rl.recipe].draws if draws is None else draws
     phases = {"rollout": rollout, "update": 3 * fed, "reference": fed if config.rl.kl else 0}
     return {phase: config.rl.problems * cost // len(completions) for phase, cost in phases.items()}
 
@@ -150,16 +150,15 @@ def evaluation(config: Config, task: Task) -> dict[str, int]:
     """
     model, vocab, prompt, problems = config.model, len(task.vocab), task.prompt_tokens, config.evaluation.problems
     answer, prefill = 1 + task.answer_tokens, flops.prefill(config.model, vocab, prompt)
-    counts = {budget: samples_at(config, budget)[-1] for budget in config.evaluation.budgets}
-    decode = {budget: flops.decode(model, vocab, prompt, budget + answer) for budget in counts}
-    again = {b: flops.sequence(model, vocab, prompt + b, prompt + b + answer - 1) for b in counts}
-    alone = sum(n * decode[budget] for budget, n in counts.items())
+    budgets = config.evaluation.budgets
+    decode = {b: flops.decode(model, vocab, prompt, b + answer) for b in budgets}
+    again = {b: flops.sequence(model, vocab, prompt + b, prompt + b + answer - 1) for b in budgets}
+    alone = prefill + sum(samples_at(config, b)[-1] * decode[b] for b in budgets)
     spent = 0
-    for sample in range(max(counts.values())):
-        served = [budget for budget, n in counts.items() if sample < n]
-        spent += decode[served[-1]] + sum(again[budget] for budget in served[:-1])
-    tiers = len(set(counts.values()))
-    return {"alone": problems * (prefill + alone), "spent": problems * (tiers * prefill + spent)}
+    for tier in tiers(config):
+        *shorter, largest = tier.budgets
+        spent += prefill + tier.samples * (decode[largest] + sum(again[b] for b in shorter))
+    return {"alone": problems * alone, "spent": problems * spent}
 
 
 def checkpoint_bytes(config: Config, vocab: int) -> int:

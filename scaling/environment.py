@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from scaling.records import Row
+from scaling.files import Row
 
 
 def _git_commit() -> str | None:

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,15 @@ from jax.sharding import Mesh
 
 from scaling import flops, hosts
 from scaling.checkpoints import restore
-from scaling.config import Config, samples_at
+from scaling.config import Config
+from scaling.files import RecordError
 from scaling.learner import abstract_state
-from scaling.records import RecordError, Run
+from scaling.records import Run
 from scaling.room import within_memory
 from scaling.sampling import Rollout, left_pad, row_keys, sample
 from scaling.sharding import make_mesh
 from scaling.tasks import PAD, Problem, Task, Verdict, held_out, make_task, text
+from scaling.tiers import Tier, tiers
 from scaling.timing import Stopwatch
 from scaling.tracking import Terminal
 from scaling.verifying import verify
@@ -36,22 +37,6 @@ from scaling.verifying import verify
 EVAL_STREAM = 2
 TEXTS = 8
 """Problems of which one completion a budget is kept to be read."""
-
-
-@dataclass(frozen=True)
-class Tier:
-    """Samples first … last − 1 of every problem, drawn at the largest of these budgets and cut at the others."""
-
-    first: int
-    last: int
-    budgets: tuple[int, ...]
-
-
-def tiers(config: Config) -> list[Tier]:
-    """The samples of a problem by the budgets that they serve; every budget gets its largest number."""
-    counts = {budget: samples_at(config, budget)[-1] for budget in config.evaluation.budgets}
-    edges = [0, *sorted(set(counts.values()))]
-    return [Tier(first, last, tuple(b for b, n in counts.items() if n >= last)) for first, last in pairwise(edges)]
 
 
 @dataclass
@@ -113,6 +98,8 @@ class Evaluator:
         self.graphdef, self.abstract = abstract_state(config, len(self.task.vocab), self.mesh)
         self.tiers = tiers(config)
         self.problems = held_out(self.task, config.evaluation.problems)
+        self.at_once = max(config.evaluation.chunk // self.tiers[0].samples, 1)
+        """Problems that one call of `rows` is for."""
 
     def rows(self, params: nnx.State, first: int, last: int) -> list[dict[str, Any]]:
         """The records of problems first … last − 1 at every budget."""
@@ -131,18 +118,18 @@ class Evaluator:
         ]
 
     def _sample(self, params: nnx.State, problems: Sequence[Problem], tier: Tier) -> Sequence[Rollout]:
-        evaluation, group = self.config.evaluation, tier.last - tier.first
-        prompts, padding = left_pad([p.prompt for p in problems], self.task.prompt_tokens)
+        evaluation, group = self.config.evaluation, tier.samples
+        prompts_PxN, padding_P = left_pad([p.prompt for p in problems], self.task.prompt_tokens)
         places = [p.index * evaluation.samples[-1] + s for p in problems for s in range(tier.first, tier.last)]
-        keys = row_keys(self.config.seed, EVAL_STREAM, 0, np.array(places))
+        keys_B = row_keys(self.config.seed, EVAL_STREAM, 0, np.array(places))
 
         def draw(chunk: int) -> Sequence[Rollout]:
             return sample(
                 self.graphdef,
                 params,
-                prompts,
-                padding,
-                keys,
+                prompts_PxN,
+                padding_P,
+                keys_B,
                 group=group,
                 budgets=tier.budgets,
                 answer_tokens=self.task.answer_tokens,
@@ -153,13 +140,13 @@ class Evaluator:
 
         return within_memory(draw, "evaluation.chunk", evaluation.chunk, group, self.warn)
 
-    def _count(self, outcomes: dict, part: Sequence[Problem], budget: int, rollout: Rollout) -> None:
+    def _count(self, outcomes: dict, problems: Sequence[Problem], budget: int, rollout: Rollout) -> None:
         config, vocab = self.config, len(self.task.vocab)
         tokens_BxT = rollout.tokens_BxT
-        group = len(tokens_BxT) // len(part)
+        group = len(tokens_BxT) // len(problems)
         lengths, forced = rollout.length_B.tolist(), rollout.forced_B.tolist()
-        for i, verdict in enumerate(verify(self.task, part, tokens_BxT)):
-            problem = part[i // group]
+        for i, verdict in enumerate(verify(self.task, problems, tokens_BxT)):
+            problem = problems[i // group]
             outcome = outcomes[problem.index, budget]
             if problem.index < TEXTS and outcome.shown is None:
                 outcome.shown = {
@@ -209,9 +196,8 @@ def evaluate(
             continue
         params = restored[0]["params"]
         missing = {problem for problem, _ in cells}
-        size = max(config.evaluation.chunk // (evaluator.tiers[0].last - evaluator.tiers[0].first), 1)
         done = total - len(missing)
-        for first, last in _chunks(missing, size):
+        for first, last in _chunks(missing, evaluator.at_once):
             if stop():
                 return "preempted"
             terminal.evaluation(name, done, total, None)

@@ -85,11 +85,6 @@ def decode(model: ModelConfig, vocab: int, prompt: int, generated: int) -> int:
     return sequence(model, vocab, prompt, index(prompt) + max(index(generated) - 1, 0))
 
 
-def rollout(model: ModelConfig, vocab: int, prompt: int, generated: int) -> int:
-    """FLOPs of one completion on its own: `prefill` and `decode`."""
-    return prefill(model, vocab, prompt) + decode(model, vocab, prompt, generated)
-
-
 @dataclass(frozen=True)
 class Ledger:
     """What has been spent so far, by phase."""

@@ -12,10 +12,11 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from scaling.batches import Batch
+from scaling.batches import Batch, microbatches
 from scaling.config import Config
 from scaling.model import Decoder, build
-from scaling.objectives import Recipe, kl_k3, policy_term, token_logp
+from scaling.objectives import kl_k3, policy_term, token_logp
+from scaling.recipes import RECIPES, Recipe
 from scaling.sharding import keep, place, place_batch, shardings
 
 SUPERVISED = Recipe("maximum likelihood", "group_mean", "none", "reinforce", "token_mean")
@@ -138,6 +139,31 @@ def make_optimiser(config: Config, phase: str) -> optax.GradientTransformation:
     """The phase's optimiser; the state has one structure in both phases."""
     decay = config.warm_start.weight_decay if phase == "warm_start" else 0.0
     return optimiser(b2=config.rl.b2, weight_decay=decay, clip_norm=config.rl.clip_norm)
+
+
+def objective(config: Config, phase: str) -> dict[str, Any]:
+    """What a phase learns by, as `gradient` takes it: recipe, temperature and weight of the KL penalty."""
+    if phase == "warm_start":
+        return {"recipe": SUPERVISED, "temperature": 1.0, "kl": 0.0}
+    return {"recipe": RECIPES[config.rl.recipe], "temperature": config.rl.temperature, "kl": config.rl.kl}
+
+
+def learn(
+    config: Config,
+    phase: str,
+    graphdef: nnx.GraphDef,
+    state: dict[str, Any],
+    reference: nnx.State | None,
+    batch: Batch,
+    mesh: Mesh,
+    learning_rate: float,
+) -> tuple[dict[str, Any], dict[str, jax.Array], jax.Array]:
+    """The state after one update from a batch, sums of its metrics (`means`), and the gradient's norm (`step`)."""
+    parts = microbatches(batch, config.microbatch)
+    grads, sums = gradient(graphdef, state["params"], reference, parts, mesh, **objective(config, phase))
+    tx = make_optimiser(config, phase)
+    params, opt_state, norm = step(tx, state["params"], state["opt_state"], grads, learning_rate)
+    return {"params": params, "opt_state": opt_state}, sums, norm
 
 
 def initial_state(config: Config, vocab: int, mesh: Mesh) -> tuple[nnx.GraphDef, dict[str, Any]]:

@@ -8,16 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaling.records import (
-    EVAL_KEY,
-    TRAIN_KEY,
-    RecordError,
-    Run,
-    keep_aside,
-    parse_line,
-    replace,
-    row_key,
-)
+from scaling.files import RecordError, keep_aside, parse, replace, row_key
+from scaling.records import EVAL_KEY, TRAIN_KEY, Run
 
 
 def mend(run: Run) -> list[str]:
@@ -38,7 +30,7 @@ def _mend_lines(path: Path, key: Sequence[str]) -> str:
                 break
             place = f"{path}, line {number}"
             try:
-                row_key(place, parse_line(place, line), key)
+                row_key(place, parse(place, line), key)
                 kept.append(line)
             except RecordError as error:
                 wrong.append(str(error))

@@ -22,7 +22,7 @@ With one key-value head B×S×D: XLA takes an axis of one out of a product, and 
 in place but four copies of it a step.
 """
 HIDDEN = -1e30
-"""Added to the score of a position that is not attended to."""
+"""Minus infinity, but a number: the score of a position that is not attended to, and the logit of padding."""
 
 
 def rms_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
@@ -73,8 +73,8 @@ class Block(nnx.Module):
         """
         c, (B, T, _) = self.config, x_BxTxW.shape
         lead = _lead(c, B)
-        h = rms_norm(x_BxTxW, self.attention_norm[...])
-        q, k, v = (h @ w[...].astype(h.dtype) for w in (self.query, self.key, self.value))
+        h_BxTxW = rms_norm(x_BxTxW, self.attention_norm[...])
+        q, k, v = (h_BxTxW @ w[...].astype(h_BxTxW.dtype) for w in (self.query, self.key, self.value))
         q_BxTxHxD = rotate(q.reshape(B, T, c.heads, c.head_size), positions_T, c.rope_base) * c.head_size**-0.5
         k_BxTxKxD = rotate(k.reshape(B, T, c.kv_heads, c.head_size), positions_T, c.rope_base)
         v_BxTxKxD = v.reshape(B, T, c.kv_heads, c.head_size)
@@ -92,27 +92,27 @@ class Block(nnx.Module):
         w_BxKxGTxS = jnp.exp(s_BxKxGxTxS - most_BxKxGxTx1).reshape(s_BxKxGTxS.shape)
         sum_BxKxGTx1 = w_BxKxGTxS.sum(axis=-1, keepdims=True)
         a_BxKxGTxD = jnp.einsum(
-            "...qs,...sd->...qd", w_BxKxGTxS.astype(h.dtype), v_BxKxSxD, preferred_element_type=jnp.float32
+            "...qs,...sd->...qd", w_BxKxGTxS.astype(h_BxTxW.dtype), v_BxKxSxD, preferred_element_type=jnp.float32
         )
-        a_BxHxTxD = (a_BxKxGTxD / sum_BxKxGTx1).astype(h.dtype).reshape(B, c.heads, T, c.head_size)
-        return x_BxTxW + a_BxHxTxD.swapaxes(1, 2).reshape(B, T, -1) @ self.out[...].astype(h.dtype), cache
+        a_BxHxTxD = (a_BxKxGTxD / sum_BxKxGTx1).astype(h_BxTxW.dtype).reshape(B, c.heads, T, c.head_size)
+        return x_BxTxW + a_BxHxTxD.swapaxes(1, 2).reshape(B, T, -1) @ self.out[...].astype(h_BxTxW.dtype), cache
 
     def feed_forward(self, x_BxTxW):
-        h = rms_norm(x_BxTxW, self.ff_norm[...])
-        up_BxTxF = h @ self.up[...].astype(h.dtype)
+        h_BxTxW = rms_norm(x_BxTxW, self.ff_norm[...])
+        up_BxTxF = h_BxTxW @ self.up[...].astype(h_BxTxW.dtype)
         if self.config.feedforward == "gated":
-            up_BxTxF = up_BxTxF * jax.nn.silu(h @ self.gate[...].astype(h.dtype))
+            up_BxTxF = up_BxTxF * jax.nn.silu(h_BxTxW @ self.gate[...].astype(h_BxTxW.dtype))
         else:
             up_BxTxF = jnp.square(jax.nn.relu(up_BxTxF))
-        return x_BxTxW + up_BxTxF @ self.down[...].astype(h.dtype)
+        return x_BxTxW + up_BxTxF @ self.down[...].astype(h_BxTxW.dtype)
 
 
-def recomputed(block: Block, x_BxTxW, positions_T, mask_BxTxS, cache, index, span):
+def recomputed(block: Block, x_BxTxW, positions_T, bias_BxTxS, cache, index, span):
     """The block without a cache (it is None), its inside computed again in the backward pass.
 
     A plain closure: `nnx.remat` refuses parameters of another trace, such as those of a reference policy.
     """
-    return jax.checkpoint(lambda x: block(x, positions_T, mask_BxTxS, cache, index, span)[0])(x_BxTxW), cache
+    return jax.checkpoint(lambda x: block(x, positions_T, bias_BxTxS, cache, index, span)[0])(x_BxTxW), cache
 
 
 class Decoder(nnx.Module):
@@ -160,7 +160,7 @@ class Decoder(nnx.Module):
         logits_BxTxV = jnp.einsum(
             "btw,wv->btv", x_BxTxW, out_WxV.astype(x_BxTxW.dtype), preferred_element_type=jnp.float32
         )
-        logits_BxTxV = jnp.where(jnp.arange(logits_BxTxV.shape[-1]) == PAD, -1e30, logits_BxTxV)
+        logits_BxTxV = jnp.where(jnp.arange(logits_BxTxV.shape[-1]) == PAD, HIDDEN, logits_BxTxV)
         return logits_BxTxV, None if cache is None else new_cache
 
 
@@ -169,9 +169,9 @@ def _lead(config: ModelConfig, batch: int) -> tuple[int, ...]:
     return (batch,) if config.kv_heads == 1 else (batch, config.kv_heads)
 
 
-def empty_cache(config: ModelConfig, batch: int, span: int) -> Cache:
-    """Zeros for `span` positions."""
-    shape = (*_lead(config, batch), span, config.head_size)
+def empty_cache(config: ModelConfig, batch: int, positions: int) -> Cache:
+    """A cache of nothing, with room for so many positions."""
+    shape = (*_lead(config, batch), positions, config.head_size)
     return [(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in range(config.layers)]
 
 

@@ -1,4 +1,4 @@
-"""Supervised and policy-gradient losses: one objective, whose options give the published recipes by name.
+"""Supervised and policy-gradient losses: one objective, whose options are those of `scaling.recipes`.
 
 A loss is Σ_it weight_it · term_it over the tokens of a batch. The weights carry the aggregation and are computed
 once for the whole batch, so the loss does not change with gradient accumulation.
@@ -8,68 +8,24 @@ Shapes: P problems, G samples a problem (the group), B = P × G completions (row
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from scaling.recipes import Recipe
 
-@dataclass(frozen=True)
-class Recipe:
-    """Options of the policy-gradient objective."""
-
-    reference: str
-    """Where the recipe was published."""
-    baseline: Literal["group_mean", "leave_one_out"]
-    """What is subtracted from a reward."""
-    scale: Literal["none", "group_std", "batch_std"]
-    """What the difference is divided by."""
-    term: Literal["reinforce", "clipped", "cispo"]
-    """reinforce: A·log π. clipped: min(ρA, clip(ρ, 1−clip_low, 1+clip_high)·A).
-    cispo: stop_gradient(min(ρ, 1+clip_high))·A·log π."""
-    aggregate: Literal["sequence_sum", "sequence_mean", "constant", "token_mean", "prompt_mean"]
-    """How tokens are averaged; `weights` says each."""
-    zero_variance: Literal["keep", "filter", "redraw"] = "keep"
-    """Groups whose rewards are all equal: kept, dropped from the loss, or dropped and replaced by new problems."""
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    overlong: float = 0.0
-    """Share of the thinking budget over which a linear penalty of at most 1 sets in (soft overlong punishment)."""
-
-
-RECIPES = {
-    "rloo": Recipe("arXiv 2402.14740", "leave_one_out", "none", "reinforce", "sequence_sum"),
-    "grpo": Recipe("arXiv 2402.03300", "group_mean", "group_std", "clipped", "sequence_mean"),
-    "dr_grpo": Recipe("arXiv 2503.20783", "group_mean", "none", "clipped", "constant"),
-    "dapo": Recipe(
-        "arXiv 2503.14476",
-        "group_mean",
-        "group_std",
-        "clipped",
-        "token_mean",
-        "redraw",
-        clip_high=0.28,
-        overlong=0.2,
-    ),
-    "cispo": Recipe(
-        "arXiv 2506.13585, with the choices of ScaleRL, arXiv 2510.13786",
-        "group_mean",
-        "batch_std",
-        "cispo",
-        "prompt_mean",
-        "filter",
-        clip_high=4.0,
-    ),
-}
 EPSILON = 1e-6
 
 
 def informative(rewards_PxG: np.ndarray) -> np.ndarray:
     """bool[P]: groups whose rewards differ."""
     return rewards_PxG.max(axis=1) > rewards_PxG.min(axis=1)
+
+
+def learned_from(rewards_PxG: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """bool[P]: groups that the recipe does not drop."""
+    return informative(rewards_PxG) if recipe.zero_variance != "keep" else np.ones(len(rewards_PxG), bool)
 
 
 def advantages(rewards_PxG: np.ndarray, recipe: Recipe) -> np.ndarray:
@@ -83,8 +39,8 @@ def advantages(rewards_PxG: np.ndarray, recipe: Recipe) -> np.ndarray:
     if recipe.scale == "group_std":
         return centred / (rewards_PxG.std(axis=1, keepdims=True) + EPSILON)
     if recipe.scale == "batch_std":
-        kept = informative(rewards_PxG) if recipe.zero_variance != "keep" else np.ones(len(rewards_PxG), bool)
-        return centred / (centred[kept].std() + EPSILON) if kept.any() else centred
+        kept_P = learned_from(rewards_PxG, recipe)
+        return centred / (centred[kept_P].std() + EPSILON) if kept_P.any() else centred
     return centred
 
 

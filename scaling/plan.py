@@ -6,11 +6,12 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from scaling import costs, flops, memory, schedule, timeline
+from scaling import costs, flops, memory, timeline
 from scaling.accelerators import ACCELERATORS
-from scaling.config import Config, samples_at
+from scaling.config import Config
 from scaling.structure import ConfigError, hint
 from scaling.tasks import make_task
+from scaling.tiers import samples_at
 
 
 def plan(config: Config, rates: timeline.Rates | None = None) -> dict[str, Any]:
@@ -21,15 +22,12 @@ def plan(config: Config, rates: timeline.Rates | None = None) -> dict[str, Any]:
     they are taken to be as long as demonstrations. Evaluation is not train compute.
     """
     task, cost = make_task(config.task), costs.costs(config)
-    vocab, warm, grid = len(task.vocab), cost.warm_start, config.schedule
+    vocab, warm = len(task.vocab), cost.warm_start
     stages = [
         {"demo": stage.demo, "steps": len(stage.flops), "flops": sum(stage.flops), "exact": stage.exact}
         for stage in cost.stages
     ]
-    thresholds = {
-        "train": schedule.grid(grid.first, warm + config.rl.flops, grid.train_points_per_decade),
-        "rl": schedule.grid(grid.rl_first, config.rl.flops, grid.points_per_decade),
-    }
+    thresholds = timeline.thresholds(config, warm)
     kept = len(thresholds["train"]) + len(thresholds["rl"]) + 2
     least, expected = (cost.rl_step_at(config.rl.flops, cycle) for cycle in (cost.bound, cost.expected))
     evaluation = costs.evaluation(config, task)
@@ -106,9 +104,9 @@ def plan_for(config: Config, machine: Machine) -> dict[str, Any]:
 
 
 def _calibrated(config: Config) -> timeline.Rates:
-    from scaling import stages
+    from scaling.backend import prepare_jax
 
-    stages.prepare_jax(config.mesh.cpu_devices)
+    prepare_jax(config.mesh.cpu_devices)
     from scaling.calibrate import calibrate
 
     return calibrate(config, lambda text: print(text, file=sys.stderr, flush=True))

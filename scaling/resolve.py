@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import socket
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from scaling.check import STALE_SECONDS
 from scaling.config import Config, config_hash, identity, load, parse
-from scaling.processes import started
-from scaling.records import RecordError, Run
+from scaling.locks import refuse_if_running
+from scaling.records import Run
 from scaling.structure import ConfigError, hint
 from scaling.tasks import held_out, make_task
-
-LOCK = ".lock"
-"""File in a run's directory that the process at work holds locked."""
 
 
 def load_config(preset_or_file: str, overrides: Sequence[str]) -> Config:
@@ -83,53 +75,3 @@ def open_run(path: Path) -> tuple[Run, Config]:
     if config_hash(config) != run.config_hash():
         raise ConfigError([f"{run.config_file}: edited since the run began, whose hash is {run.config_hash()}"])
     return run, config
-
-
-def refuse_if_running(run: Run) -> None:
-    """Two processes must not write one run. Raises ConfigError that names the other one."""
-    pid = writer(run)
-    if pid is not None:
-        raise _taken(run.path, _named(pid))
-
-
-def writer(run: Run) -> int | None:
-    """The other process that writes a run now, if it is one of this host: of no other can one be sure."""
-    try:
-        status = run.read_status()
-    except RecordError:  # it will be written anew, and the lock keeps others out
-        return None
-    if status is None or status["state"] != "running" or status["host"] != socket.gethostname():
-        return None
-    if status["pid"] == os.getpid() or time.time() - status["heartbeat"] > STALE_SECONDS:
-        return None
-    return status["pid"] if started(status["pid"]) is not None else None
-
-
-@contextlib.contextmanager
-def claimed(path: Path) -> Iterator[None]:
-    """This process alone trains and evaluates the run in a directory, which is made if need be, until the end.
-
-    The lock is the kernel's, on a file there that names the process: it goes with the process, however that ends.
-    A file system without locks is let be. Raises ConfigError that names the other process.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    with open(path / LOCK, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise _taken(path, file.read().strip() or "another one that starts now") from None
-        except OSError:
-            pass
-        file.truncate(0)
-        file.write(f"{_named(os.getpid())}\n")
-        file.flush()
-        yield
-
-
-def _named(pid: int) -> str:
-    return f"process {pid} on {socket.gethostname()}"
-
-
-def _taken(path: Path, process: str) -> ConfigError:
-    return ConfigError([f"{path}: {process} is running it; wait, or stop that one first"])

@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from scaling import flops
 from scaling.batches import Batch
 from scaling.config import Config
-from scaling.objectives import RECIPES, advantages, informative, overlong_penalty, step_credit, weights
+from scaling.objectives import advantages, informative, learned_from, overlong_penalty, step_credit, weights
+from scaling.recipes import MOST_DRAWS, RECIPES
 from scaling.sampling import left_pad, row_keys, sample
 from scaling.tasks import ANSWER, END, PAD, Problem, Task, Verdict
 from scaling.timing import Stopwatch
@@ -22,16 +23,14 @@ from scaling.verifying import verify
 ROLLOUT_STREAM = 1
 RL_FIRST_PROBLEM = 1_000_000_000
 """Training problems from here on are RL's; those before it are the warm start's."""
-MOST_DRAWS = 4
-"""A recipe that redraws groups without variance stops after this many draws a step."""
 
 
 @dataclass(frozen=True)
 class Experience:
     budget: int
     """Thinking tokens allowed."""
-    parts: list[Batch]
-    """A batch for each update; none where no group is of use."""
+    batches: list[Batch]
+    """One for each update; none where no group is of use."""
     metrics: dict[str, float]
     flops: int
     tokens: int
@@ -48,10 +47,10 @@ class Completions:
     forced_B: np.ndarray
     verdicts: list[Verdict]
 
-    def rows(self, groups: np.ndarray, group: int) -> Completions:
-        keep = np.flatnonzero(np.repeat(groups, group))
+    def rows(self, groups_P: np.ndarray, group: int) -> Completions:
+        keep = np.flatnonzero(np.repeat(groups_P, group))
         return Completions(
-            [p for p, kept in zip(self.problems, groups, strict=True) if kept],
+            [p for p, kept in zip(self.problems, groups_P, strict=True) if kept],
             self.tokens_BxT[keep],
             self.logp_BxT[keep],
             self.forced_B[keep],
@@ -103,28 +102,26 @@ def collect(
     judged: list[np.ndarray] = []
     cost = tokens = 0
     wanted = rl.problems
-    for place in range(
-        step * MOST_DRAWS, step * MOST_DRAWS + (MOST_DRAWS if recipe.zero_variance == "redraw" else 1)
-    ):
+    for draw in range(recipe.draws):
         with watch("rollout"):
-            done = _rollouts(config, task, graphdef, params, mesh, place, budget)
+            done = _rollouts(config, task, graphdef, params, mesh, step * MOST_DRAWS + draw, budget)
         with watch("verify"):
             done = replace(done, verdicts=verify(task, done.problems, done.tokens_BxT))
         lengths_B = (done.tokens_BxT != PAD).sum(axis=1)
         spent = rollout_cost(config.model, len(task.vocab), done.problems, lengths_B)
         cost, tokens = cost + spent[0], tokens + spent[1]
         judged.append(rewards(done, rl.claim_penalty).reshape(-1, rl.samples))
-        kept = informative(judged[-1]) if recipe.zero_variance == "redraw" else np.ones(rl.problems, bool)
-        kept &= np.cumsum(kept) <= wanted
-        wanted -= int(kept.sum())
-        drawn.append(done.rows(kept, rl.samples))
+        kept_P = informative(judged[-1]) if recipe.zero_variance == "redraw" else np.ones(rl.problems, bool)
+        kept_P &= np.cumsum(kept_P) <= wanted
+        wanted -= int(kept_P.sum())
+        drawn.append(done.rows(kept_P, rl.samples))
         if wanted == 0:
             break
     done = _concatenate(drawn)
     metrics = _metrics(done, np.concatenate(judged))
     with watch("other"):
-        parts = _batches(config, task, done, budget, step) if done.problems else []
-    return Experience(budget, parts, metrics, cost, tokens)
+        batches = _batches(config, task, done, budget, step) if done.problems else []
+    return Experience(budget, batches, metrics, cost, tokens)
 
 
 def _rollouts(config: Config, task: Task, graphdef, params, mesh: Mesh, place: int, budget: int) -> Completions:
@@ -168,9 +165,9 @@ def _batches(config: Config, task: Task, done: Completions, budget: int, step: i
     if rl.shuffle_rewards:
         rewards_B = np.random.default_rng((config.seed, step)).permutation(rewards_B)
     rewards_PxG = rewards_B.reshape(-1, rl.samples)
-    kept_P = informative(rewards_PxG) if recipe.zero_variance != "keep" else np.ones(len(rewards_PxG), bool)
-    mask = done.tokens_BxT != PAD
-    mask[done.forced_B, think_B[done.forced_B]] = False
+    kept_P = learned_from(rewards_PxG, recipe)
+    mask_BxT = done.tokens_BxT != PAD
+    mask_BxT[done.forced_B, think_B[done.forced_B]] = False  # an injected ANSWER is not the model's own word
     credit_BxT = step_credit(done.tokens_BxT, task.step_tokens, rl.step_discount)
     advantage_BxT = advantages(rewards_PxG, recipe).reshape(-1, 1) * credit_BxT
     if not rl.shuffle_rewards:  # the control learns from nothing that tells completions apart
@@ -182,7 +179,7 @@ def _batches(config: Config, task: Task, done: Completions, budget: int, step: i
     for groups in np.array_split(np.arange(len(done.problems)), rl.updates):
         if kept_P[groups].any():
             rows = (groups[:, None] * rl.samples + np.arange(rl.samples)).reshape(-1)
-            weight_BxT = weights(mask[rows], kept_P[groups], recipe, longest)
+            weight_BxT = weights(mask_BxT[rows], kept_P[groups], recipe, longest)
             parts = weight_BxT, advantage_BxT[rows], done.logp_BxT[rows]
             batches.append(
                 Batch(
@@ -197,7 +194,7 @@ def _batches(config: Config, task: Task, done: Completions, budget: int, step: i
 
 def _metrics(done: Completions, rewards_PxG: np.ndarray) -> dict[str, float]:
     """Plain numbers about the completions; a share of nothing is left out."""
-    verdicts, stopped = done.verdicts, ~done.forced_B
+    verdicts, stopped_B = done.verdicts, ~done.forced_B
     think_B = think_lengths(done.tokens_BxT)
     metrics = {
         "reward": float(rewards_PxG.mean()),
@@ -205,17 +202,17 @@ def _metrics(done: Completions, rewards_PxG: np.ndarray) -> dict[str, float]:
     }
     if not verdicts:
         return metrics
-    correct = np.array([v.correct for v in verdicts])
+    correct_B = np.array([v.correct for v in verdicts])
     lines = sum(v.lines for v in verdicts)
     metrics |= {
-        "correct": float(correct.mean()),
+        "correct": float(correct_B.mean()),
         "think_tokens": float(think_B.mean()),
         "answer_tokens": float(((done.tokens_BxT != PAD).sum(axis=1) - think_B).mean()),
         "cut_fraction": float(done.forced_B.mean()),
         "malformed": float(np.mean([v.answer is None for v in verdicts])),
     }
-    if stopped.any():
-        metrics["stopped_accuracy"] = float(correct[stopped].mean())
+    if stopped_B.any():
+        metrics["stopped_accuracy"] = float(correct_B[stopped_B].mean())
     if lines:
         metrics["slip_rate"] = sum(v.slips for v in verdicts) / lines
     group = len(verdicts) // len(done.problems)

@@ -10,13 +10,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from scaling.recipes import RECIPES
 from scaling.structure import ConfigError, hint
 from scaling.tasks import TASKS
 
 if TYPE_CHECKING:
     from scaling.config import Config
 
-RECIPES = ("rloo", "grpo", "dr_grpo", "dapo", "cispo")
 FEEDFORWARDS = ("relu2", "gated")
 DTYPES = ("float32", "bfloat16")
 WANDB_MODES = ("offline", "online", "disabled")

@@ -108,6 +108,12 @@ def padded(rows: int, chunk: int) -> int:
     return size
 
 
+def layout(prompts: int, group: int, chunk: int) -> tuple[int, int]:
+    """How many of these prompts are read at once, and the batch that their completions are decoded in."""
+    each = min(max(chunk // group, 1), prompts)
+    return each, padded(each * group, chunk)
+
+
 @partial(jax.jit, static_argnames=("graphdef", "group", "batch", "span", "mesh"))
 def prefill(
     graphdef: nnx.GraphDef,
@@ -272,9 +278,9 @@ class _Pass:
             half = len(self.place_R) // ways // 2
             splits = half >= FEWEST_ROWS and len(self.place_R) % (2 * ways) == 0
             enough = half if splits else 0
-            tokens, logp, width = self.decode(uniform_BxT, start, stop, self.budgets[-1], enough)
-            self.tokens_BxT[self.place_R, start : start + width] = tokens
-            self.logp_BxT[self.place_R, start : start + width] = logp
+            tokens_RxW, logp_RxW, width = self.decode(uniform_BxT, start, stop, self.budgets[-1], enough)
+            self.tokens_BxT[self.place_R, start : start + width] = tokens_RxW
+            self.logp_BxT[self.place_R, start : start + width] = logp_RxW
             start += width
             self.alive_R = fetch(self.rows.alive_R)
             alive_DxR = self.alive_R.reshape(ways, -1)
@@ -299,8 +305,8 @@ class _Pass:
         uniform_BxT, at = self.uniforms(budget), budget
         parts = []
         while at < stop:
-            tokens, logp, width = self.decode(uniform_BxT, at, stop, budget, 0)
-            parts.append((tokens[asked_R], logp[asked_R]))
+            tokens_RxW, logp_RxW, width = self.decode(uniform_BxT, at, stop, budget, 0)
+            parts.append((tokens_RxW[asked_R], logp_RxW[asked_R]))
             if width == 0:
                 break
             at += width
@@ -329,8 +335,7 @@ def sample(
     their cache shared by the group. Row p·group + g belongs to prompt p. At most `chunk` completions are decoded
     at once, and always one prompt's; all chunks have one shape, and it hardly depends on the group.
     """
-    each = min(max(chunk // group, 1), len(prompts_PxN))
-    batch = padded(each * group, chunk)
+    each, batch = layout(len(prompts_PxN), group, chunk)
     parts = []
     for first in range(0, len(prompts_PxN), each):
         chosen_P = np.minimum(np.arange(first, first + each), len(prompts_PxN) - 1)

@@ -45,21 +45,6 @@ def next_threshold(compute: int, points_per_decade: int, first: float) -> float:
     return threshold(i, points_per_decade)
 
 
-def log_spaced_ints(low: int, high: int, num: int) -> list[int]:
-    """`num` distinct integers from `low` to `high`, both included, evenly spaced in the logarithm.
-
-    Where the integers are too few for that spacing (at the low end) they follow one another, and the rest is
-    spaced evenly; all of them where there are not `num`. Needs 1 <= low < high and num >= 2.
-    """
-    if not 1 <= low < high or num < 2:
-        raise ValueError(f"log_spaced_ints({low}, {high}, {num}): needs 1 <= low < high and num >= 2")
-    values = [low]
-    for left in range(min(num, high - low + 1) - 1, 0, -1):
-        even = round(values[-1] * (high / values[-1]) ** (1 / left))
-        values.append(min(max(even, values[-1] + 1), high - left + 1))
-    return values
-
-
 def _index_from(low: float, points_per_decade: int) -> int:
     """Least i with c_i at or above `low`."""
     if points_per_decade < 1:

@@ -7,6 +7,7 @@ free dimension; `tensor` splits heads and feed-forward. XLA inserts the collecti
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -139,17 +140,16 @@ def keep(tree, mesh: Mesh):
 
 def keep_batch(tree, mesh: Mesh):
     """Inside jit: arrays split as `place_batch` splits them."""
-
-    def leaf(x):
-        return jax.lax.with_sharding_constraint(x, batch_sharding(x.shape, mesh))
-
-    return jax.tree.map(leaf, tree) if mesh.size > 1 else tree
+    return _keep_all(tree, batch_sharding, mesh)
 
 
 def keep_cache(cache, mesh: Mesh):
     """Inside jit: keys and values are split by `CACHE`."""
+    return _keep_all(cache, cache_sharding, mesh)
 
+
+def _keep_all(tree, sharding: Callable[[tuple[int, ...], Mesh], NamedSharding], mesh: Mesh):
     def leaf(x):
-        return jax.lax.with_sharding_constraint(x, cache_sharding(x.shape, mesh))
+        return jax.lax.with_sharding_constraint(x, sharding(x.shape, mesh))
 
-    return jax.tree.map(leaf, cache) if mesh.size > 1 else cache
+    return jax.tree.map(leaf, tree) if mesh.size > 1 else tree

@@ -6,10 +6,6 @@ Each returns "done" or "preempted"; what fails is raised, its reason recorded.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import hashlib
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from scaling import hosts
+from scaling.backend import keep_programs, prepare_jax
 from scaling.config import Config, config_hash, dump
 from scaling.environment import environment
+from scaling.locks import claimed
 from scaling.mend import mend
 from scaling.records import Run
-from scaling.resolve import claimed, writer
+from scaling.status import writer
 from scaling.structure import ConfigError
 
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-"""Options of mallopt, from malloc.h."""
 APPEARING_SECONDS = 90.0
 """Network file systems may say for a minute that a new file is not there."""
 
@@ -33,7 +29,7 @@ APPEARING_SECONDS = 90.0
 @contextlib.contextmanager
 def together(cluster: hosts.Cluster) -> Iterator[None]:
     """With the other hosts of a run, if there are any; around all stages that train or evaluate."""
-    _keep_programs()
+    keep_programs()
     with hosts.joined(cluster):
         yield
 
@@ -60,43 +56,6 @@ def mirrored(path: Path, config: Config, quiet: bool) -> contextlib.AbstractCont
             print(line, file=sys.stderr, flush=True)
 
     return tracking.mirrored(path, config.tracking, say) if hosts.is_first() else contextlib.nullcontext()
-
-
-def prepare_jax(cpu_devices: int = 1) -> None:
-    """Before JAX has devices: keep compiled programs, all of them, between processes; split the CPU."""
-    _keep_programs()
-    _keep_memory()
-    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cpu_devices))
-    if cpu_devices > 1 and "xla_cpu_multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
-        one_thread = "--xla_cpu_multi_thread_eigen=false"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {one_thread}".strip()
-    if hosts.several():  # JAX is there already: the config came from another host
-        import jax
-
-        jax.config.update("jax_num_cpu_devices", int(os.environ["JAX_NUM_CPU_DEVICES"]))
-
-
-def _keep_memory() -> None:
-    """Memory that is freed stays the process's.
-
-    glibc gives large blocks back at once, and XLA asks for its scratch at every call anew: without this a quarter
-    of a training step on a CPU is the kernel filling pages with zeros. (mallopt(3); other C libraries lack it.)
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)):
-            mallopt(option, value)
-
-
-def _keep_programs() -> None:
-    """A folder for each kind of processor, because a home directory may serve several and programs do not move."""
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.is_file() else platform.processor()
-    features = sorted({line for line in text.splitlines() if line.startswith(("flags", "Features"))})
-    kind = hashlib.blake2b("".join(features).encode(), digest_size=4).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / f"jax-{platform.machine()}-{kind}"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: bool, quiet: bool) -> str:

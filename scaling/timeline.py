@@ -17,6 +17,7 @@ from scaling.accelerators import Accelerator
 from scaling.config import Config
 from scaling.costs import Costs, like_demonstrations
 from scaling.tasks import make_task
+from scaling.tiers import tiers
 
 UTILISATION = 0.4
 """Share of the peak that training reaches where nothing is measured: PaLM reported .46, Llama 3 .38 to .43
@@ -40,16 +41,24 @@ class Rates:
     """Of saving one, and reading it for its evaluation."""
 
 
+def thresholds(config: Config, warm: int) -> dict[str, list[float]]:
+    """The thresholds that a run crosses, FLOPs by axis, where its warm start takes `warm` FLOPs."""
+    grid = config.schedule
+    return {
+        "train": schedule.grid(grid.first, warm + config.rl.flops, grid.train_points_per_decade),
+        "rl": schedule.grid(grid.rl_first, config.rl.flops, grid.points_per_decade),
+    }
+
+
 def milestones(config: Config, costs: Costs, rates: Rates | None) -> dict[str, Any]:
     """The thresholds in the order they are reached, each with the step and seconds expected there.
 
     `train_seconds` is training alone, `seconds` has the checkpoints and evaluations before in it, as
     `scaling run` makes them. Without rates there are no seconds.
     """
-    grid, warm = config.schedule, costs.warm_start
-    train = schedule.grid(grid.first, warm + config.rl.flops, grid.train_points_per_decade)
-    rl_grid = schedule.grid(grid.rl_first, config.rl.flops, grid.points_per_decade)
-    wanted = [*(("train", target, target - warm) for target in train), *(("rl", c, c) for c in rl_grid)]
+    warm = costs.warm_start
+    targets = thresholds(config, warm)
+    wanted = [*(("train", c, c - warm) for c in targets["train"]), *(("rl", c, c) for c in targets["rl"])]
     rows = []
     for axis, target, rl in wanted:
         step = costs.warm_step_at(target) if rl <= 0 else costs.warm_steps + costs.rl_step_at(rl, costs.expected)
@@ -86,8 +95,6 @@ def from_data_sheet(
     config: Config, costs: Costs, accelerator: Accelerator, mesh: Mapping[str, int], share: float
 ) -> Rates:
     """Rates of devices in this mesh that reach `share` of the peak in products of matrices."""
-    from scaling.evaluate import tiers
-
     task, devices = make_task(config.task), mesh["data"] * mesh["fsdp"] * mesh["tensor"]
     speed = devices * accelerator.flops * share
     prompt, answer, rl, evaluation = task.prompt_tokens, 1 + task.answer_tokens, config.rl, config.evaluation
@@ -107,10 +114,9 @@ def from_data_sheet(
     longest = {budget: max(generated for _, generated in pairs) for budget, pairs in lengths.items()}
     evaluating = 0.0
     for tier in tiers(config):
-        group = tier.last - tier.first
-        problems = max(evaluation.chunk // group, 1)
-        once = decode(problems * group, prompt, tier.budgets[-1] + answer)
-        again = sum(decode(problems * group, prompt + budget, answer) for budget in tier.budgets[:-1])
+        problems = max(evaluation.chunk // tier.samples, 1)
+        once = decode(problems * tier.samples, prompt, tier.budgets[-1] + answer)
+        again = sum(decode(problems * tier.samples, prompt + budget, answer) for budget in tier.budgets[:-1])
         evaluating += -(-evaluation.problems // problems) * (once + again)
     return Rates(
         f"{accelerator.source}, {share:.0%} of the peak assumed in matrix products and all "

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from scaling.config import Config, TrackingConfig
-from scaling.records import Row
+from scaling.files import Row
 
 LOG_SECONDS = 10.0
 """Least time between two lines of progress in a log."""
@@ -29,11 +29,11 @@ WAIT_SHARE, WAIT_SECONDS = 0.02, 20.0
 
 
 def human_flops(flops: float) -> str:
-    """FLOPs as a config writes them, to two digits: "3.2e11 FLOPs"."""
+    """FLOPs as a config writes them, to two digits: 3.2e11."""
     if flops <= 0:
-        return "0 FLOPs"
+        return "0"
     mantissa, exponent = f"{flops:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)} FLOPs"
+    return f"{mantissa}e{int(exponent)}"
 
 
 def human_seconds(seconds: float) -> str:
@@ -57,10 +57,10 @@ def phase_flops(row: Row) -> int:
 def describe(row: Row, total: float, threshold: float | None, accuracy: float | None, left: float | None) -> str:
     """One line on a training step, `left` being seconds of its phase; what is not known is left out."""
     done = phase_flops(row)
-    phase, bare = row["phase"].replace("_", " "), human_flops(done).removesuffix(" FLOPs")
-    parts = [f"{phase} {bare} of {human_flops(total)} ({done / total:.0%})", f"step {row['step']}"]
+    of = f"{human_flops(done)} of {human_flops(total)} FLOPs ({done / total:.0%})"
+    parts = [f"{row['phase'].replace('_', ' ')} {of}", f"step {row['step']}"]
     if threshold is not None:
-        parts.append(f"next checkpoint at {human_flops(threshold).removesuffix(' FLOPs')}")
+        parts.append(f"next checkpoint at {human_flops(threshold)}")
     for metric in ("reward", "loss"):
         if row["metrics"].get(metric) is not None:
             parts.append(f"{metric} {row['metrics'][metric]:.3f}")

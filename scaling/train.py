@@ -20,16 +20,16 @@ import numpy as np
 from flax import nnx
 
 from scaling import accelerators, checkpoints, hosts, schedule
-from scaling.batches import Ahead, Batch, demonstrations, microbatches, update_cost
+from scaling.batches import Ahead, Batch, update_cost, warm_start_batch
 from scaling.config import Config, StageConfig
+from scaling.files import replace
 from scaling.flops import Ledger
-from scaling.learner import abstract_state, gradient, initial_state, make_optimiser, means, step
-from scaling.objectives import RECIPES
-from scaling.records import Run, checkpoint_name, replace
+from scaling.learner import abstract_state, initial_state, learn, make_optimiser, means
+from scaling.records import Run, checkpoint_name
 from scaling.rl import Experience, collect
 from scaling.room import within_memory
 from scaling.sharding import make_mesh, place
-from scaling.tasks import make_task, warm_start_problems
+from scaling.tasks import make_task
 from scaling.timing import Stopwatch
 from scaling.tracking import Terminal
 
@@ -37,6 +37,10 @@ HEARTBEAT_SECONDS = 5.0
 """Most time between two heartbeats in status.json, but for a step that takes longer."""
 MOST_MISMATCH = {"float32": 0.01, "bfloat16": 0.1}
 """Nats a token by which sampler and trainer may differ: what rounding explains."""
+
+
+NO_TARGETS: dict[str, list[float]] = {"train": [], "rl": []}
+"""What a checkpoint stands for that no threshold asked for."""
 
 
 class TrainingError(RuntimeError):
@@ -52,12 +56,16 @@ class Trainer:
         self.mesh = make_mesh(config.mesh)
         one = accelerators.peak(self.mesh.devices.flat[0].device_kind)
         self.peak = None if one is None else one * self.mesh.size
+        """FLOP/s of all devices, where their data sheet is known."""
         self.watch = Stopwatch()
         self.stages = [stage for stage in config.warm_start.stages for _ in range(stage.steps)]
+        """Of each step of the warm start."""
         self.step, self.ledger = 0, Ledger()
         self.reference: nnx.State | None = None
         self.warned = False
-        self.taught = Ahead(self._demonstrations, len(self.stages))
+        self.taught = Ahead(
+            lambda step: warm_start_batch(config, self.task, self.stages[step], step), len(self.stages)
+        )
         vocab = len(self.task.vocab)
         with self.watch("checkpoint"):
             self.graphdef, abstract = abstract_state(config, vocab, self.mesh)
@@ -109,23 +117,21 @@ class Trainer:
 
     def advance(self) -> dict[str, Any]:
         """One step; its row for train.jsonl."""
-        before, start = (self.phase, self.phase_step), self.ledger
-        budget, metrics = self._warm_step() if self.phase == "warm_start" else self._rl_step()
+        phase, phase_step, start = self.phase, self.phase_step, self.ledger
+        budget, metrics = self._warm_step() if phase == "warm_start" else self._rl_step()
         self.step += 1
         spent = self.watch.take()
-        for name, seconds in spent.items():
-            self.ledger = self.ledger.add(name, seconds=seconds)
-        metrics["seconds"] = sum(spent.values())
+        for name, passed in spent.items():
+            self.ledger = self.ledger.add(name, seconds=passed)
+        seconds, flops = sum(spent.values()), self.ledger.train_flops - start.train_flops
         fed = sum(self.ledger.tokens.values()) - sum(start.tokens.values())
-        metrics["tokens_per_second"] = fed / max(metrics["seconds"], 1e-9)
+        metrics |= {"seconds": seconds, "tokens_per_second": fed / max(seconds, 1e-9)}
         if self.peak is not None:
-            metrics["mfu"] = (
-                (self.ledger.train_flops - start.train_flops) / max(metrics["seconds"], 1e-9) / self.peak
-            )
+            metrics["mfu"] = flops / max(seconds, 1e-9) / self.peak
         return {
             "step": self.step,
-            "phase": before[0],
-            "phase_step": before[1] + 1,
+            "phase": phase,
+            "phase_step": phase_step + 1,
             "budget": budget,
             "train_flops": self.ledger.train_flops,
             "rl_flops": self.ledger.rl_flops,
@@ -134,20 +140,11 @@ class Trainer:
             "time": time(),
         }
 
-    def _learn(self, batch: Batch, rate: float, **options: Any) -> dict[str, float]:
+    def _learn(self, batch: Batch, rate: float) -> dict[str, float]:
         """One update; its metrics on the host."""
-        phase = self.phase
-        grads, sums = gradient(
-            self.graphdef,
-            self.state["params"],
-            self.reference,
-            microbatches(batch, self.config.microbatch),
-            self.mesh,
-            **options,
+        self.state, sums, norm = learn(
+            self.config, self.phase, self.graphdef, self.state, self.reference, batch, self.mesh, rate
         )
-        tx = make_optimiser(self.config, phase)
-        params, opt_state, norm = step(tx, self.state["params"], self.state["opt_state"], grads, rate)
-        self.state = {"params": params, "opt_state": opt_state}
         metrics = {name: value for name, value in means(sums).items() if name != "tokens"}
         metrics |= {"grad_norm": float(norm), "learning_rate": rate}
         if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
@@ -175,32 +172,27 @@ class Trainer:
         self.ledger = self.ledger.add("warm_start", flops=flops, tokens=tokens)
         return stage.budget, {k: metrics[k] for k in ("loss", "accuracy", "grad_norm", "learning_rate")}
 
-    def _demonstrations(self, step: int) -> Batch:
-        stage = self.stages[step]
-        problems = warm_start_problems(self.config, self.task, stage, step)
-        return demonstrations(self.task, problems, stage, f"{self.config.seed}/{step}")
-
     def _rl_step(self) -> tuple[int, dict[str, float]]:
-        rl, place_ = self.config.rl, self.phase_step
+        rl, step = self.config.rl, self.phase_step
 
         def draw(chunk: int) -> Experience:
             config = dataclasses.replace(self.config, rl=dataclasses.replace(rl, chunk=chunk))
-            return collect(config, self.task, self.graphdef, self.state["params"], self.mesh, self.watch, place_)
+            return collect(config, self.task, self.graphdef, self.state["params"], self.mesh, self.watch, step)
 
-        got = within_memory(draw, "rl.chunk", rl.chunk, rl.samples, self.warn)
-        self.ledger = self.ledger.add("rollout", flops=got.flops, tokens=got.tokens)
+        experience = within_memory(draw, "rl.chunk", rl.chunk, rl.samples, self.warn)
+        self.ledger = self.ledger.add("rollout", flops=experience.flops, tokens=experience.tokens)
         metrics: dict[str, float] = dict.fromkeys(
             ("loss", "entropy", "mismatch", "clip_fraction", "grad_norm", "kl"), 0.0
         )
         with self.watch("update"):
-            for i, part in enumerate(got.parts):
-                rate = rl.learning_rate * min((place_ * rl.updates + i + 1) / max(rl.warmup_steps, 1), 1.0)
-                metrics |= self._learn(part, rate, recipe=RECIPES[rl.recipe], temperature=rl.temperature, kl=rl.kl)
+            for i, batch in enumerate(experience.batches):
+                rate = rl.learning_rate * min((step * rl.updates + i + 1) / max(rl.warmup_steps, 1), 1.0)
+                metrics |= self._learn(batch, rate)
                 if i == 0:
                     self._check_sampler(metrics["mismatch"])
-                self._count_update(part)
+                self._count_update(batch)
         metrics.pop("accuracy", None)
-        return got.budget, metrics | got.metrics
+        return experience.budget, metrics | experience.metrics
 
     def _check_sampler(self, mismatch: float) -> None:
         """Say once if the sampler's log-probabilities are not those of the policy that it sampled from."""
@@ -212,23 +204,22 @@ class Trainer:
                 f"more than the {most} that {self.config.model.dtype} explains: ratios are wrong"
             )
 
-    def _count_update(self, part: Batch) -> None:
+    def _count_update(self, batch: Batch) -> None:
         model, vocab = self.config.model, len(self.task.vocab)
-        flops, tokens = update_cost(part, model, vocab)
+        flops, tokens = update_cost(batch, model, vocab)
         self.ledger = self.ledger.add("update", flops=flops, tokens=tokens)
         if self.reference is not None:
             self.ledger = self.ledger.add("reference", flops=flops // 3, tokens=tokens)
 
     def save(self, kind: str, targets: dict[str, list[float]]) -> str:
         """A checkpoint of now that stands for these thresholds."""
-        in_rl = self.step >= len(self.stages)
         with self.watch("checkpoint"):
             return checkpoints.save(
                 self.run,
                 self.state,
                 {
                     "step": self.step,
-                    "phase": "rl" if in_rl else "warm_start",
+                    "phase": self.phase,
                     "phase_step": self.phase_step,
                     "train_flops": self.ledger.train_flops,
                     "rl_flops": self.ledger.rl_flops,
@@ -272,32 +263,33 @@ def train(
             on_checkpoint(name)
 
     if trainer.step == 0 and trainer.phase == "rl" and not hosts.first(run.manifest_names):
-        checkpoint("start", {"train": [], "rl": []})
+        checkpoint("start", NO_TARGETS)
     while not trainer.done:
         if stop():
-            trainer.save("resume", {"train": [], "rl": []})
+            trainer.save("resume", NO_TARGETS)
             return "preempted"
-        before, warming = trainer.ledger, trainer.phase == "warm_start"
+        before = trainer.ledger
         row = trainer.advance()
         with trainer.watch("records"):
             if hosts.is_first():
                 run.append_train([row])
         targets = crossings(config, before, trainer.ledger)
-        if warming and trainer.phase == "rl":
+        kind = None
+        if row["phase"] == "warm_start" and trainer.phase == "rl":
             trainer.enter_rl()
-            checkpoint("start", targets)
+            kind = "start"
         elif trainer.done:
-            checkpoint("end", targets)
+            kind = "end"
         elif targets["train"] or targets["rl"]:
-            checkpoint("threshold", targets)
+            kind = "threshold"
         elif hosts.any_host(monotonic() - saved > config.schedule.resume_seconds):
-            checkpoint("resume", targets)
-        else:
-            targets = {}
+            kind = "resume"
+        if kind is not None:
+            checkpoint(kind, targets)
         now = monotonic()
-        saved = now if targets else saved
+        saved = saved if kind is None else now
         with trainer.watch("records"):
-            if hosts.is_first() and (targets or now - beat > HEARTBEAT_SECONDS):
+            if hosts.is_first() and (kind is not None or now - beat > HEARTBEAT_SECONDS):
                 beat = now
                 run.write_status("running", "train")
             terminal.train_row(row, **_axis(config, row))

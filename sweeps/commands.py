@@ -17,7 +17,7 @@ from tyro.conf import Positional, arg
 
 from scaling.cli import Json, Overrides
 from scaling.closing import DONE, FAILED, PREEMPTED
-from scaling.records import replace
+from scaling.files import replace
 from scaling.structure import ConfigError, structure, write_yaml
 from sweeps import costs, wandb_sweep
 from sweeps.directory import Directory

@@ -13,15 +13,13 @@ stop              there while the launcher is asked to stop
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import socket
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from scaling import records
+from scaling import files, locks
 from scaling.config import dump
 from scaling.structure import ConfigError
 from sweeps.expand import Planned
@@ -70,7 +68,7 @@ class Directory:
         """Make it, or take up one that is there: runs that the file no longer has are left alone."""
         for folder in (self.path, self.path / "configs", self.path / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
-        records.replace(self.path / "sweep.yaml", sweep.text.encode())
+        files.replace(self.path / "sweep.yaml", sweep.text.encode())
 
     def sweep(self) -> Sweep:
         """Raises ConfigError where the directory is none of a sweep's."""
@@ -91,7 +89,7 @@ class Directory:
         """The job of a run, its config written where the command finds it."""
         file = self.config_file(planned.name)
         if not file.exists():
-            records.replace(file, dump(planned.config).encode())
+            files.replace(file, dump(planned.config).encode())
         words = (sys.executable, "-m", "scaling", "run", str(file), "--dir", str(self.run(planned.name)))
         return Job(planned.name, words, self.run(planned.name), self.log(planned.name))
 
@@ -113,37 +111,27 @@ class Directory:
 
     def attempts(self) -> dict[str, Attempt]:
         """The last attempt of each run."""
-        rows = records.read(self.attempts_file, ATTEMPT_KEY)
+        rows = files.read(self.attempts_file, ATTEMPT_KEY)
         return {row["run"]: Attempt(**row) for row in rows}
 
     def add(self, attempts: Iterable[Attempt]) -> None:
-        records.append(self.attempts_file, [asdict(attempt) for attempt in attempts])
+        files.append(self.attempts_file, [asdict(attempt) for attempt in attempts])
 
     def ended(self) -> dict[str, Ended]:
         """Runs that the stopping rule ended, and that nobody asked for since."""
-        rows = records.read(self.path / "ended.jsonl", ENDED_KEY)
+        rows = files.read(self.path / "ended.jsonl", ENDED_KEY)
         last = {row["run"]: Ended(**row) for row in rows}
         return {run: ended for run, ended in last.items() if ended.reason}
 
     def end(self, ended: Iterable[Ended]) -> None:
-        records.append(self.path / "ended.jsonl", [asdict(one) for one in ended])
+        files.append(self.path / "ended.jsonl", [asdict(one) for one in ended])
 
     # One launcher at a time
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """No other launcher starts runs here meanwhile. Raises ConfigError that names the one that does."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                who = file.read().strip() or "another process"
-                raise ConfigError([f"{self.path}: {who} is launching it; wait, or stop that one first"]) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} of {socket.gethostname()}\n")
-            file.flush()
+        with locks.locked(self.path / "lock", "launching"):
             self.stop_file.unlink(missing_ok=True)
             yield
 

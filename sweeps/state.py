@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from scaling.check import state
-from scaling.records import Row, Run
+from scaling.files import Row
+from scaling.records import Run
+from scaling.status import state
 from scaling.structure import ConfigError
 from sweeps.directory import Attempt
 from sweeps.launchers import Hint, Launcher

@@ -12,8 +12,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "analysis", "sweeps", "benchmarks")
 FRONT_DOOR = {"scaling.cli", "scaling.stages"}
 """The only ones of scaling that may open the other two houses, and only when called."""
+RECORDS = {"scaling.records", "scaling.files"}
+"""The files of a run, and how files survive a crash: standard library only."""
 LIVE = {
-    "analysis.dashboard.watch": "scaling.check",  # what a status says, as sweeps have it
+    "analysis.dashboard.watch": "scaling.status",  # what a status says, as sweeps have it
     "analysis.dashboard.overview": "scaling.schedule",  # where the next checkpoint falls
     "analysis.dashboard.serve": "scaling.structure",  # bad input, as commands say it
 }
@@ -71,13 +73,13 @@ def test_scaling_imports_neither_sweeps_nor_analysis_but_for_its_front_door(name
 
 @pytest.mark.parametrize("name", [name for name in MODULES if package(name) == "analysis"])
 def test_analysis_imports_of_scaling_only_the_records(name):
-    allowed = {"scaling.records", LIVE.get(name)}
+    allowed = RECORDS | {LIVE.get(name)}
     assert {o for o in imports(name) if package(o) in ("scaling", "sweeps")} <= allowed
 
 
 def test_the_records_need_the_standard_library_only():
-    for name in ("scaling.records", "scaling"):
-        assert {package(other) for other in imports(name)} <= sys.stdlib_module_names
+    for name in (*RECORDS, "scaling"):
+        assert {package(other) for other in imports(name) - RECORDS} <= sys.stdlib_module_names
 
 
 def test_no_import_goes_in_a_circle():
@@ -91,7 +93,7 @@ def test_no_import_goes_in_a_circle():
 def test_analysis_starts_without_building_a_model():
     code = "import sys, analysis.report; print([m for m in sys.modules if m.startswith(('scaling', 'flax'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "['scaling', 'scaling.records']"
+    assert set(ast.literal_eval(done.stdout)) == {"scaling", *RECORDS}
 
 
 def test_the_overview_of_runs_starts_without_the_libraries_of_charts_and_fits():
@@ -102,5 +104,5 @@ def test_the_overview_of_runs_starts_without_the_libraries_of_charts_and_fits():
 
 
 def test_modules_fit_in_one_head():
-    long = {name: lines for name, file in MODULES.items() if (lines := len(file.read_text().splitlines())) > 430}
+    long = {name: lines for name, file in MODULES.items() if (lines := len(file.read_text().splitlines())) > 400}
     assert not long

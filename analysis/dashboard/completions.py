@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from analysis.dashboard.watch import FAILURES
-from scaling.records import Row
+from scaling.files import Row
 
 MOST = 60
 """Completions on a page; a search, or a choice of one problem or budget, finds the others."""

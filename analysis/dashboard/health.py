@@ -14,7 +14,7 @@ import polars as pl
 
 from analysis.dashboard.alarms import alarms
 from analysis.drawing import THEMES, Chart, Theme, Y, notice, places_of_ten, styled
-from scaling.records import Row
+from scaling.files import Row
 
 __all__ = ["POINTS", "alarms", "charts", "frame", "thin"]
 

@@ -19,8 +19,9 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import yaml
 
 from analysis.configs import config, flat
-from scaling.check import Said, state
-from scaling.records import RecordError, Row, Run, lines, tail
+from scaling.files import RecordError, Row, lines, tail
+from scaling.records import Run
+from scaling.status import Said, state
 
 DEPTH = 3
 """Levels below the watched folder at which runs are found: alone, in a sweep, in a sweep in a folder."""

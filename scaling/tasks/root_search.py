@@ -110,16 +110,14 @@ class RootSearch:
         return Problem(index, len(equation.steps), key, (*prompt, ID["="], ZERO + equation.target), equation)
 
     def demonstrate(self, problem: Problem, kind: str, budget: int, rng: random.Random) -> Demonstration:
-        equation: Equation = problem.data
-        a, b = linear(equation.steps)
-        top = min((TOP - b) // a, TOP)
-        low, high, tokens, hit = 0, top, [], None
         if kind not in self.demos:
             raise ValueError(
                 f"demo: {kind!r} is not a demonstration of root_search; known: {', '.join(self.demos)}"
             )
-
-        root = (equation.target - b) // a
+        equation: Equation = problem.data
+        a, b = linear(equation.steps)
+        root, top = (equation.target - b) // a, min((TOP - b) // a, TOP)
+        low, high, tokens, hit = 0, top, [], None
 
         def guess() -> int:
             if kind == "drill":

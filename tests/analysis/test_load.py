@@ -7,7 +7,7 @@ import pytest
 from synthetic_runs import straight, write_run
 
 from analysis.load import EXPORT_COLUMNS, estimates, evaluation_seconds, find_runs, outcomes, points
-from scaling.records import RecordError
+from scaling.files import RecordError
 
 
 @pytest.fixture

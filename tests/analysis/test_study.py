@@ -6,7 +6,7 @@ from synthetic_runs import straight, write_run
 
 from analysis.load import headline_budget
 from analysis.study import study
-from scaling.records import RecordError
+from scaling.files import RecordError
 
 
 @pytest.mark.parametrize(

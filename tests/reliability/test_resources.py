@@ -153,7 +153,7 @@ def test_too_little_memory_at_all(undisturbed, tmp_path, monkeypatch, module):
 
 def test_of_two_processes_the_second_refuses_and_names_the_first(undisturbed, tmp_path):
     path = shutil.copytree(undisturbed.run.path, tmp_path / "run")
-    code = "import sys, pathlib, scaling.resolve as r\nwith r.claimed(pathlib.Path(sys.argv[1])): print(); input()"
+    code = "import sys, pathlib, scaling.locks as r\nwith r.claimed(pathlib.Path(sys.argv[1])): print(); input()"
     words = [sys.executable, "-c", code, path]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline()

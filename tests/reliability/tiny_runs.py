@@ -13,7 +13,8 @@ from typing import Any
 from unittest import mock
 
 from scaling import cli, stages
-from scaling.records import Row, Run
+from scaling.files import Row
+from scaling.records import Run
 
 ALL = os.environ.get("RELIABILITY") == "all"
 """Whether the whole bench runs, and not the sample of it."""

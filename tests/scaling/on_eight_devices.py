@@ -15,7 +15,7 @@ from scaling.batches import Batch
 from scaling.checkpoints import leaf_hash, leaf_paths, restore, save
 from scaling.config import MeshConfig
 from scaling.learner import abstract_state, gradient, make_optimiser, means, step
-from scaling.objectives import RECIPES
+from scaling.recipes import RECIPES
 from scaling.records import Run
 from scaling.sampling import decode, left_pad, prefill, row_keys, sample
 from scaling.sharding import make_mesh, place, place_batch, shardings

@@ -13,8 +13,9 @@ from scaling import config as configs
 from scaling import rl
 from scaling.checkpoints import restore
 from scaling.config import Config
+from scaling.files import Row
 from scaling.learner import abstract_state
-from scaling.records import Row, Run
+from scaling.records import Run
 from scaling.sharding import make_mesh
 from scaling.tasks import make_task
 from scaling.tracking import Terminal

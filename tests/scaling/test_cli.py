@@ -12,10 +12,13 @@ import pytest
 import scaling
 from scaling import config as configs
 from scaling import resolve, stages
+from scaling.backend import prepare_jax
 from scaling.cli import main
 from scaling.environment import environment
 from scaling.interrupt import Stop
+from scaling.locks import refuse_if_running
 from scaling.records import Run
+from scaling.status import writer
 from scaling.structure import ConfigError
 
 
@@ -183,14 +186,14 @@ def test_a_run_that_another_process_writes_is_refused_until_it_is_dead(run_dir, 
         assert code == 2 and err == f"{run_dir}: {named} is running it; wait, or stop that one first\n"
         assert said(capsys, "evaluate", str(run_dir))[0] == 2
         other.communicate(b"\n")
-    assert resolve.writer(run) is None
-    resolve.refuse_if_running(run)
+    assert writer(run) is None
+    refuse_if_running(run)
 
 
 def test_of_two_processes_that_start_a_run_at_once_one_is_refused_until_the_other_is_dead(tmp_path):
     code = f"""
 from pathlib import Path
-from scaling.resolve import claimed
+from scaling.locks import claimed
 with claimed(Path({str(tmp_path / "run")!r})):
     print("claimed", flush=True)
     input()
@@ -260,11 +263,11 @@ def test_compiled_programs_are_kept_in_one_folder_that_the_user_may_choose(tmp_p
         monkeypatch.setenv(name, "")  # so that both are restored
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    stages.prepare_jax()
+    prepare_jax()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"].startswith(str(tmp_path / "scaling"))
     assert os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] == "0"
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
-    stages.prepare_jax()
+    prepare_jax()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
 
 

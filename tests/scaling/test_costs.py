@@ -8,13 +8,13 @@ from small_runs import go, small
 from scaling import config as configs
 from scaling import costs, flops, train
 from scaling.calibrate import rambling
-from scaling.config import samples_at
 from scaling.flops import RL_PHASES
 from scaling.learner import initial_state
-from scaling.objectives import RECIPES
+from scaling.recipes import MOST_DRAWS
 from scaling.records import Run
-from scaling.rl import MOST_DRAWS, RL_FIRST_PROBLEM
+from scaling.rl import RL_FIRST_PROBLEM
 from scaling.tasks import make_task
+from scaling.tiers import samples_at
 
 
 def spent(rows: list) -> list[dict[str, int]]:
@@ -86,11 +86,6 @@ def test_what_is_expected_is_within_the_bound_and_counts_every_group_once():
     assert redrawn.expected == cost.expected
     for bound, once in zip(redrawn.bound, cost.bound, strict=True):
         assert bound == once | {"rollout": MOST_DRAWS * once["rollout"]}
-
-
-def test_recipes_that_redraw_are_bounded_by_all_their_draws():
-    redraw = {name: MOST_DRAWS for name, recipe in RECIPES.items() if recipe.zero_variance == "redraw"}
-    assert redraw == costs.DRAWS
 
 
 def test_the_step_of_a_threshold_is_the_one_that_reaches_it():

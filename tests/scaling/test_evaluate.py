@@ -18,12 +18,14 @@ from small_runs import go, names, small
 from scaling import evaluate as evaluation
 from scaling import flops
 from scaling.check import check
-from scaling.config import Config, EvaluationConfig, samples_at
-from scaling.evaluate import Evaluator, headline, tiers
+from scaling.config import Config, EvaluationConfig
+from scaling.evaluate import Evaluator, headline
+from scaling.files import RecordError
 from scaling.learner import initial_state
-from scaling.records import RecordError, Run
+from scaling.records import Run
 from scaling.sampling import decode
 from scaling.tasks import PAD, text
+from scaling.tiers import samples_at, tiers
 from scaling.tracking import Terminal
 
 GRID = EvaluationConfig(problems=12, budgets=(0, 3, 9), samples=(1, 2, 4, 8), tokens=20, chunk=24)
@@ -133,9 +135,9 @@ def test_counts_tokens_and_flops_are_those_of_the_completions(toys):
             v.correct and not forced for v, (_, forced) in zip(verdicts, found, strict=True)
         )
         assert (row["lines"], row["slips"]) == (sum(v.lines for v in verdicts), sum(v.slips for v in verdicts))
-        alone = [flops.rollout(toy.MODEL, len(toy.VOCAB), len(problem.prompt), len(tokens)) for tokens, _ in found]
-        assert row["decode_flops"] + n * row["prefill_flops"] == sum(alone)
-        assert row["prefill_flops"] == flops.prefill(toy.MODEL, len(toy.VOCAB), len(problem.prompt))
+        cost = toy.MODEL, len(toy.VOCAB), len(problem.prompt)
+        assert row["decode_flops"] == sum(flops.decode(*cost, len(tokens)) for tokens, _ in found)
+        assert row["prefill_flops"] == flops.prefill(*cost)
         assert row["difficulty"] == problem.difficulty
         assert ("shown" in row) == (row["problem"] < evaluation.TEXTS)
         if "shown" in row:

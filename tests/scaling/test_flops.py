@@ -61,8 +61,9 @@ def test_sequence_adds_over_splits_and_rises(model, vocab, a, b, c):
 @given(models(), vocabs, st.integers(1, 10**5), st.integers(0, 10**5))
 def test_rollout_feeds_every_token_but_the_last(model, vocab, prompt, generated):
     fed = prompt + max(generated - 1, 0)
-    assert flops.rollout(model, vocab, prompt, generated) == flops.sequence(model, vocab, 0, fed)
-    assert flops.train_sequence(model, vocab, fed) == 3 * flops.rollout(model, vocab, prompt, generated)
+    alone = flops.prefill(model, vocab, prompt) + flops.decode(model, vocab, prompt, generated)
+    assert alone == flops.sequence(model, vocab, 0, fed)
+    assert flops.train_sequence(model, vocab, fed) == 3 * alone
 
 
 def test_whole_sequence_matches_the_published_form():

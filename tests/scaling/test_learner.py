@@ -21,7 +21,8 @@ from scaling.learner import (
     optimiser,
     step,
 )
-from scaling.objectives import RECIPES, kl_k3
+from scaling.objectives import kl_k3
+from scaling.recipes import RECIPES
 from scaling.sampling import left_pad
 from scaling.tasks import PAD
 

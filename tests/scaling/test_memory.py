@@ -119,7 +119,7 @@ def test_memory_is_what_the_compiler_says_of_the_programs_a_run_calls(tmp_path, 
         return call
 
     monkeypatch.setattr(learner, "accumulate", recorded("gradient", learner.accumulate))
-    monkeypatch.setattr("scaling.train.step", recorded("step", learner.step))
+    monkeypatch.setattr(learner, "step", recorded("step", learner.step))
     monkeypatch.setattr(sampling, "prefill", recorded("prompts", sampling.prefill))
     monkeypatch.setattr(sampling, "decode", recorded("rollout", sampling.decode))
     go(tmp_path / "run", config)

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scaling.files import RecordError, read
 from scaling.mend import mend
-from scaling.records import RecordError, Run, read
+from scaling.records import Run
 
 GARBAGE = [b"\x00\xff\x17\n", b"{\n", b"[1, 2]\n", b'{"step"}\n', b'{"budget": 8}\n', b"\n"]
 

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scaling.objectives import (
-    RECIPES,
-    Recipe,
     advantages,
     informative,
     kl_k3,
@@ -21,6 +19,7 @@ from scaling.objectives import (
     token_logp,
     weights,
 )
+from scaling.recipes import RECIPES, Recipe
 
 P, G, T = 4, 4, 6
 LONGEST = 9

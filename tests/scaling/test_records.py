@@ -6,18 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.records import (
-    EVAL_KEY,
-    TRAIN_KEY,
-    RecordError,
-    Run,
-    append,
-    checkpoint_name,
-    cut,
-    read,
-    repair,
-    tail,
-)
+from scaling.files import RecordError, append, cut, read, repair, tail
+from scaling.records import EVAL_KEY, TRAIN_KEY, Run, checkpoint_name
 
 ENVIRONMENT = {"time": 1.0, "command": "scaling train", "devices": ["cpu"]}
 VALUES = st.recursive(

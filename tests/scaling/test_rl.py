@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from toy import CONFIG, MODEL, STEP, TASK, VOCAB, Toy, model, one_device, problems, with_rl
 
 from scaling import flops, rl
-from scaling.objectives import RECIPES, kl_k3, policy_term
-from scaling.rl import MOST_DRAWS, Completions, Experience, collect, rewards, rollout_cost, think_lengths
+from scaling.objectives import kl_k3, policy_term
+from scaling.recipes import MOST_DRAWS, RECIPES
+from scaling.rl import Completions, Experience, collect, rewards, rollout_cost, think_lengths
 from scaling.tasks import ANSWER, END, PAD, Verdict
 from scaling.timing import Stopwatch
 from scaling.verifying import verify
@@ -40,7 +41,9 @@ def rewards_used(monkeypatch) -> list[np.ndarray]:
 
 
 def same(a: Experience, b: Experience) -> bool:
-    parts = [all((x == y).all() for x, y in zip(p, q, strict=True)) for p, q in zip(a.parts, b.parts, strict=True)]
+    parts = [
+        all((x == y).all() for x, y in zip(p, q, strict=True)) for p, q in zip(a.batches, b.batches, strict=True)
+    ]
     return all(parts) and (a.metrics, a.flops, a.tokens, a.budget) == (b.metrics, b.flops, b.tokens, b.budget)
 
 
@@ -48,14 +51,14 @@ def test_experience_is_a_pure_function_of_seed_and_step():
     again = experience(with_rl(recipe="rloo"))
     assert same(of_recipe("rloo"), again)
     for other in (of_recipe("rloo", 1), experience(replace(with_rl(recipe="rloo"), seed=1))):
-        assert other.parts[0].tokens_BxT.tolist() != again.parts[0].tokens_BxT.tolist()
-        assert other.parts[0].prompts_BxN.tolist() != again.parts[0].prompts_BxN.tolist()
+        assert other.batches[0].tokens_BxT.tolist() != again.batches[0].tokens_BxT.tolist()
+        assert other.batches[0].prompts_BxN.tolist() != again.batches[0].prompts_BxN.tolist()
 
 
 def test_budgets_take_turns():
     config = with_rl(budgets=(BUDGET, 2))
     assert [experience(config, step).budget for step in range(3)] == [BUDGET, 2, BUDGET]
-    assert experience(config, 1).parts[0].tokens_BxT.shape[1] == 2 + 1 + TASK.answer_tokens
+    assert experience(config, 1).batches[0].tokens_BxT.shape[1] == 2 + 1 + TASK.answer_tokens
 
 
 def test_seconds_go_to_the_phases_of_a_rollout():
@@ -69,7 +72,7 @@ def test_what_is_learnt_from_gives_the_papers_loss(name, rewards_used):
     """From the tokens alone: judged again, and put through the paper's loops at another policy's probabilities."""
     config = with_rl(recipe=name)
     got = experience(config)
-    (part,) = got.parts
+    (part,) = got.batches
     rng = np.random.default_rng(0)
     own = part.tokens_BxT != PAD
     rewards, logp, old = [], [], []
@@ -113,14 +116,14 @@ def test_metrics_are_in_range(name):
 def test_metrics_by_hand():
     """Recounted from the tokens of a recipe that keeps every completion."""
     got = of_recipe("rloo")
-    rows = [row[row != PAD].tolist() for row in got.parts[0].tokens_BxT]
+    rows = [row[row != PAD].tolist() for row in got.batches[0].tokens_BxT]
     think = [next(t for t, token in enumerate(row) if token in (ANSWER, END)) for row in rows]
     verdicts = [TASK.verify(None, row) for row in rows]  # pyright: ignore[reportArgumentType]
     forced = np.array([t == BUDGET for t in think])
     correct = np.array([v.correct for v in verdicts])
     groups = correct.reshape(-1, GROUP)
     lines = sum(v.lines for v in verdicts)
-    lengths = [int((row != PAD).sum()) for row in got.parts[0].prompts_BxN][::GROUP]
+    lengths = [int((row != PAD).sum()) for row in got.batches[0].prompts_BxN][::GROUP]
     expected = {
         "reward": correct.mean(),
         "correct": correct.mean(),
@@ -137,7 +140,7 @@ def test_metrics_by_hand():
 
 def test_shuffled_rewards_are_the_same_rewards_elsewhere(rewards_used):
     plain, shuffled = (experience(with_rl(recipe="rloo", shuffle_rewards=flag)) for flag in (False, True))
-    assert (shuffled.parts[0].tokens_BxT == plain.parts[0].tokens_BxT).all()
+    assert (shuffled.batches[0].tokens_BxT == plain.batches[0].tokens_BxT).all()
     assert shuffled.metrics == plain.metrics, "what is reported is what was earned"
     earned, given_ = rewards_used
     assert sorted(earned.ravel()) == sorted(given_.ravel())
@@ -150,26 +153,28 @@ def test_shuffled_rewards_are_the_same_rewards_elsewhere(rewards_used):
 
 
 def draws_cost(prompts_and_lengths) -> int:
-    """FLOPs of completions on their own, less the prompts that a group shares."""
-    alone = sum(flops.rollout(MODEL, len(VOCAB), n, t) for n, lengths in prompts_and_lengths for t in lengths)
-    return alone - sum((len(t) - 1) * flops.prefill(MODEL, len(VOCAB), n) for n, t in prompts_and_lengths)
+    """FLOPs of completions of these lengths, each group's prompt read once."""
+    prompts = sum(flops.prefill(MODEL, len(VOCAB), n) for n, _ in prompts_and_lengths)
+    return prompts + sum(
+        flops.decode(MODEL, len(VOCAB), n, t) for n, lengths in prompts_and_lengths for t in lengths
+    )
 
 
 def test_dapo_redraws_groups_without_variance():
     step = next(s for s in range(9) if of_recipe("rloo", s).metrics["zero_variance_fraction"] > 0)
     redrawn, once = of_recipe("dapo", step), of_recipe("rloo", step)
-    (part,) = redrawn.parts
+    (part,) = redrawn.batches
     assert len(part.padding_B) == CONFIG.rl.problems * GROUP, "the batch is full again"
     assert all(len(set(group)) > 1 for group in rewards_of(redrawn))
     prompts = [tuple(row) for row in part.prompts_BxN[::GROUP].tolist()]
     assert len(set(prompts)) == CONFIG.rl.problems
-    kept = once.parts[0].rows(np.repeat([len(set(r)) > 1 for r in rewards_of(once)], GROUP))
+    kept = once.batches[0].rows(np.repeat([len(set(r)) > 1 for r in rewards_of(once)], GROUP))
     assert (part.tokens_BxT[: len(kept.padding_B)] == kept.tokens_BxT).all(), "the groups with variance are kept"
     assert redrawn.flops > once.flops and redrawn.tokens > once.tokens
 
 
 def rewards_of(got: Experience) -> list[list[float]]:
-    rows = [row[row != PAD].tolist() for row in got.parts[0].tokens_BxT]
+    rows = [row[row != PAD].tolist() for row in got.batches[0].tokens_BxT]
     judged = [float(TASK.verify(None, row).correct) for row in rows]  # pyright: ignore[reportArgumentType]
     return [judged[i : i + GROUP] for i in range(0, len(judged), GROUP)]
 
@@ -190,8 +195,8 @@ def test_rollouts_that_teach_nothing_are_paid_for_and_not_learnt_from(name, draw
     task = Hopeless()
     got = experience(with_rl(recipe=name), task=task)
     assert got.metrics["reward"] == 0 and got.metrics["zero_variance_fraction"] == 1
-    assert all((part.advantage_BxT == 0).all() for part in got.parts)
-    assert len(got.parts) == (1 if name == "grpo" else 0)
+    assert all((part.advantage_BxT == 0).all() for part in got.batches)
+    assert len(got.batches) == (1 if name == "grpo" else 0)
     assert len(task.seen) == draws * CONFIG.rl.problems, "every draw has problems of its own"
     assert {len(lengths) for _, lengths in task.seen.values()} == {GROUP}
     assert got.flops == draws_cost(list(task.seen.values()))
@@ -200,7 +205,7 @@ def test_rollouts_that_teach_nothing_are_paid_for_and_not_learnt_from(name, draw
 
 def test_a_step_costs_its_completions_and_each_prompt_once():
     got = of_recipe("rloo")
-    (part,) = got.parts
+    (part,) = got.batches
     prompts = (part.prompts_BxN != PAD).sum(axis=1)[::GROUP].tolist()
     lengths = part.lengths().reshape(-1, GROUP).tolist()
     assert got.flops == draws_cost(list(zip(prompts, lengths, strict=True)))
@@ -219,8 +224,8 @@ def test_rollouts_cost_their_sum_less_the_shared_prompts(data, count, group):
 
 @pytest.mark.parametrize("updates", [2, 3, 6])
 def test_updates_share_out_whole_groups(updates):
-    whole = of_recipe("rloo").parts[0]
-    parts = experience(with_rl(recipe="rloo", updates=updates)).parts
+    whole = of_recipe("rloo").batches[0]
+    parts = experience(with_rl(recipe="rloo", updates=updates)).batches
     assert len(parts) == updates
     assert all(len(part.padding_B) == len(whole.padding_B) // updates for part in parts)
     for name in ("prompts_BxN", "padding_B", "tokens_BxT", "advantage_BxT", "old_logp_BxT"):
@@ -233,7 +238,10 @@ def test_updates_share_out_whole_groups(updates):
 
 
 def test_step_discount_scales_the_advantage_of_early_steps():
-    whole, discounted = of_recipe("rloo").parts[0], experience(with_rl(recipe="rloo", step_discount=0.5)).parts[0]
+    whole, discounted = (
+        of_recipe("rloo").batches[0],
+        experience(with_rl(recipe="rloo", step_discount=0.5)).batches[0],
+    )
     steps = (whole.tokens_BxT == STEP)[:, ::-1].cumsum(axis=1)[:, ::-1]
     np.testing.assert_allclose(discounted.advantage_BxT, whole.advantage_BxT * 0.5**steps, rtol=1e-5)
     assert steps.max() > 1
@@ -248,7 +256,7 @@ def test_a_wrong_answer_costs_where_the_model_stands_by_it_or_it_cannot_be_read(
 
 
 def test_the_slip_penalty_falls_on_the_first_false_token_of_a_false_line_alone():
-    plain, fined = (experience(with_rl(recipe="rloo", slip_penalty=p)).parts[0] for p in (0.0, 0.5))
+    plain, fined = (experience(with_rl(recipe="rloo", slip_penalty=p)).batches[0] for p in (0.0, 0.5))
     difference = plain.advantage_BxT - fined.advantage_BxT
     slips = 0
     for row, taken in zip(fined.tokens_BxT, difference, strict=True):

@@ -68,7 +68,7 @@ def test_experience_is_the_same_with_the_chunk_that_fits(monkeypatch):
     def go(chunk: int) -> list:
         config = with_rl(chunk=chunk)
         got = collect(config, TASK, *model(), one_device(), Stopwatch(), 0)
-        return [part.tokens_BxT.tolist() for part in got.parts] + [got.metrics, got.flops]
+        return [part.tokens_BxT.tolist() for part in got.batches] + [got.metrics, got.flops]
 
     free = go(64)
     monkeypatch.setattr(rl, "sample", cramped)

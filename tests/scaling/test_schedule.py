@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.schedule import crossed, grid, log_spaced_ints, next_threshold, threshold
+from scaling.schedule import crossed, grid, next_threshold, threshold
 
 densities = st.integers(1, 30)
 firsts = st.floats(1.0, 1e12)
@@ -75,18 +75,3 @@ def test_a_grid_that_cannot_be_is_an_error(low, points_per_decade):
         grid(low, 1e12, points_per_decade)
     with pytest.raises(ValueError, match="must be"):
         crossed(0, 10, points_per_decade, low)
-
-
-@given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(2, 200))
-def test_log_spaced_ints_are_as_many_as_there_can_be(low, span, num):
-    values = log_spaced_ints(low, low + span, num)
-    assert values[0] == low and values[-1] == low + span
-    assert len(values) == min(num, span + 1)
-    assert all(a < b for a, b in pairwise(values))
-
-
-def test_log_spaced_ints_are_even_where_integers_allow():
-    assert log_spaced_ints(1, 64, 7) == [1, 2, 4, 8, 16, 32, 64]
-    assert log_spaced_ints(10, 10_000, 4) == [10, 100, 1000, 10_000]
-    with pytest.raises(ValueError, match="1 <= low < high"):
-        log_spaced_ints(0, 8, 3)

@@ -12,7 +12,7 @@ from small_runs import Killed, go, manifests, names, rows, small, state
 
 from scaling import learner, schedule
 from scaling import rl as experience
-from scaling.objectives import RECIPES
+from scaling.recipes import RECIPES
 from scaling.records import Run
 from scaling.tracking import Terminal
 from scaling.train import TrainingError

@@ -182,7 +182,7 @@ with Directory(Path({str(directory.path)!r})).locked():
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "locked\n"
-        with pytest.raises(ConfigError, match=f"process {other.pid} of .* is launching it"), directory.locked():
+        with pytest.raises(ConfigError, match=f"process {other.pid} on .* is launching it"), directory.locked():
             pass
         other.kill()
     with directory.locked():

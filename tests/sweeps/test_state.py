@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from scaling.check import STALE_SECONDS
 from scaling.records import Run
+from scaling.status import STALE_SECONDS
 from sweeps.directory import Attempt
 from sweeps.state import hints, standing
 

@@ -11,7 +11,7 @@ from small_jobs import said, stoppable
 from small_jobs import wait as wait_for
 
 from scaling.check import check
-from scaling.records import read
+from scaling.files import read
 from sweeps.directory import ATTEMPT_KEY, Directory
 from sweeps.launchers.local import Local
 from sweeps.launchers.slurm import Slurm, SlurmLauncher

@@ -12,8 +12,9 @@ from synthetic_runs import replay, saturated, write_run
 
 from analysis.dashboard import watch as watching
 from analysis.dashboard.watch import ENDING, STALLED_SECONDS, Watch, ending
-from scaling.check import STALE_SECONDS
-from scaling.records import Run, append
+from scaling.files import append
+from scaling.records import Run
+from scaling.status import STALE_SECONDS
 
 NOW = time.time()
 
