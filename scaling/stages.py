@@ -189,7 +189,8 @@ def stage(run: Run, name: str) -> Iterator[None]:
     """Records that a stage runs, and why it failed if it did."""
     _write_status(run, "running", name)
     try:
-        yield
+        with hosts.answered():
+            yield
     except KeyboardInterrupt:
         _write_status(run, "preempted", name)
         raise
