@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 from scaling import hosts
 from scaling.records import DAMAGED, RecordError, Row, Run, checkpoint_name, free_name
@@ -234,13 +235,17 @@ def _set_aside(run: Run, name: str) -> Path:
 
 
 def verify(path: str | Path) -> list[str]:
-    """Findings about what a run's checkpoints hold, a line each; empty where all are sound. Moves nothing."""
+    """Findings about what a run's checkpoints hold, a line each; empty where all are sound. Moves nothing.
+
+    Each is restored as training restores it, but for the place: all of it in the memory of the host. JAX needs a
+    CPU among its platforms.
+    """
     run = Run.open(path)
+    cpu = ocp.ArrayRestoreArgs(sharding=SingleDeviceSharding(jax.devices("cpu")[0]))
 
     def on_the_host(handler: ocp.PyTreeCheckpointHandler, place: Path) -> ocp.args.PyTreeRestore:
         tree = handler.metadata(place).tree  # pyright: ignore[reportArgumentType]: any path will do
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return ocp.args.PyTreeRestore(restore_args=as_numpy)
+        return ocp.args.PyTreeRestore(restore_args=jax.tree.map(lambda _: cpu, tree))
 
     found = []
     for name in run.manifest_names():

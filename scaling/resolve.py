@@ -15,7 +15,7 @@ from scaling.config import Config, config_hash, identity, load, parse
 from scaling.processes import started
 from scaling.records import RecordError, Run
 from scaling.structure import ConfigError, hint
-from scaling.tasks import held_out, make_task
+from scaling.tasks import held_out, make_problem, make_task
 
 LOCK = ".lock"
 """File in a run's directory that the process at work holds locked."""
@@ -32,7 +32,7 @@ def check_task(config: Config) -> None:
     """Raise ConfigError where a config's task lacks the problems or demonstrations that it asks for."""
     try:
         task = make_task(config.task)
-        task.problem(config.seed, "train", 0)
+        make_problem(task, config.seed, "train", 0)
         held_out(task, config.evaluation.problems)
     except ValueError as error:
         raise ConfigError([str(error)]) from None
