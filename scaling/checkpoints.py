@@ -14,6 +14,7 @@ the first one does everything else, and says what is there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import time
@@ -138,8 +139,16 @@ def _make_room(run: Run, name: str) -> None:
     run.manifest_file(name).unlink(missing_ok=True)
     known = run.manifest_names()
     for entry in run.checkpoints.glob("[0-9]*"):
-        if entry.is_dir() and entry.name not in known:
-            shutil.rmtree(entry)
+        if entry.suffix != ".json" and entry.name not in known:
+            _remove(entry)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint's directory; of one that is a link, the link alone."""
+    if checkpoint.is_symlink():
+        checkpoint.unlink()
+    elif checkpoint.is_dir():
+        shutil.rmtree(checkpoint)
 
 
 def _commit(run: Run, whole: Row) -> None:
@@ -148,7 +157,8 @@ def _commit(run: Run, whole: Row) -> None:
     for manifest in run.sound_manifests():
         if manifest["kind"] == "resume" and manifest["step"] < whole["step"]:
             run.manifest_file(manifest["name"]).unlink()
-            shutil.rmtree(run.checkpoints / manifest["name"], ignore_errors=True)
+            with contextlib.suppress(OSError):  # the next save removes what is left
+                _remove(run.checkpoints / manifest["name"])
 
 
 # Restoring -------------------------------------------------------------------------------------------------

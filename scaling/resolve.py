@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from scaling.tasks import held_out, make_problem, make_task
 
 LOCK = ".lock"
 """File in a run's directory that the process at work holds locked."""
+ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def load_config(preset_or_file: str, overrides: Sequence[str]) -> Config:
@@ -70,10 +72,20 @@ def config_and_directory(
 
 def _directory(name: str, config: Config) -> Path:
     """Under runs/, by the seed; where an agent of a W&B sweep chose the config, by what it chose."""
-    sweep = os.environ.get("WANDB_SWEEP_ID")
-    if sweep:
+    if sweep := agent_id("WANDB_SWEEP_ID"):
         return Path("runs") / sweep / f"{name}-s{config.seed}-{config_hash(config)[:8]}"
     return Path("runs") / f"{name}-s{config.seed}"
+
+
+def agent_id(variable: str) -> str:
+    """An id that an agent of a W&B sweep sets in the environment; "" where there is none.
+
+    Raises ConfigError for what is no plain id: it becomes part of a path.
+    """
+    value = os.environ.get(variable, "")
+    if value and not ID.fullmatch(value):
+        raise ConfigError([f"{variable} = {value[:100]!r}: must be at most 128 letters, digits, - and _"])
+    return value
 
 
 def open_run(path: Path) -> tuple[Run, Config]:
@@ -110,9 +122,13 @@ def claimed(path: Path) -> Iterator[None]:
     """This process alone trains and evaluates the run in a directory, which is made if need be, until the end.
 
     The lock is the kernel's, on a file there that names the process: it goes with the process, however that ends.
-    A file system without locks is let be. Raises ConfigError that names the other process.
+    A file system without locks is let be. Raises ConfigError that names the other process, or where something
+    else than a directory is in the way.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError([f"{path}: cannot be a run's directory ({error.strerror}); choose another"]) from None
     with open(path / LOCK, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -75,6 +75,20 @@ def test_one_process_decides_alone():
         assert [hosts.any_host(flag) for flag in (True, False)] == [True, False]
 
 
+def test_an_error_of_the_transport_says_that_a_host_is_gone_and_others_stay_as_they_are(monkeypatch):
+    def caught(error: Exception) -> Exception:
+        with pytest.raises(type(error)) as found, hosts.answered(), hosts.answered():
+            raise error
+        return found.value
+
+    gloo = ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer\nmore")
+    assert caught(gloo) is gloo, "of one process it says nothing"
+    monkeypatch.setattr(hosts._here, "hosts", 2)
+    assert caught(other := ValueError("another")) is other
+    with pytest.raises(hosts.HostError, match=r"^another host is gone \(UNKNOWN: .*by peer\); the same command"):
+        caught(gloo)
+
+
 def test_a_run_that_a_host_does_not_see_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(stages, "APPEARING_SECONDS", 0.0)
     with pytest.raises(ConfigError, match="not there on every host; several hosts need one file system"):
