@@ -12,9 +12,8 @@
 
 JSON lines are appended whole, in a single write, and synced. A crash can therefore leave only an
 unterminated last line: readers drop that one, and anything else that is wrong is an error with file and line.
-A repeated key is the same fact and is returned once. All other files are replaced atomically. A link to a
-directory or a file stands for what it leads to; a file that is replaced takes the link's place. Standard library
-only.
+A repeated key is the same fact and is returned once. All other files are replaced atomically, and take the place
+of a link; else a link stands for what it leads to. Standard library only.
 """
 
 from __future__ import annotations
@@ -266,7 +265,6 @@ class Run:
         that only its checkpoints say so.
         """
         run = Run(Path(path))
-        run._refuse_lost_folders()
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         run.evals.mkdir(exist_ok=True)
         now = _plain(environment)
@@ -294,18 +292,11 @@ class Run:
 
     @staticmethod
     def open(path: str | Path) -> Run:
-        """An existing run. Raises RecordError where the directory holds none, or a link in it leads nowhere."""
+        """An existing run. Raises RecordError where the directory holds none."""
         run = Run(Path(path))
         if not run.config_file.is_file():
             raise RecordError(f"{run.path}: not a run directory (it has no config.yaml)")
-        run._refuse_lost_folders()
         return run
-
-    def _refuse_lost_folders(self) -> None:
-        """Raises RecordError where checkpoints or evaluations are a link to a disk that is not there."""
-        for folder in (self.checkpoints, self.evals):
-            if folder.is_symlink() and not folder.is_dir():
-                raise RecordError(f"{folder}: a link to {os.readlink(folder)}, where no directory is")
 
     def _refuse_checkpoints_of_others(self, config_hash: str) -> None:
         """Raises RecordError where config.yaml was lost and the run was of another config."""

@@ -89,12 +89,21 @@ def agent_id(variable: str) -> str:
 
 
 def open_run(path: Path) -> tuple[Run, Config]:
-    """An existing run and its config. Raises RecordError, or ConfigError where config.yaml was edited."""
+    """An existing run and its config. Raises RecordError, or ConfigError where config.yaml was edited or a disk is
+    missing."""
     run = Run.open(path)
+    _refuse_lost_folders(run)
     config = parse(run.config_text())
     if config_hash(config) != run.config_hash():
         raise ConfigError([f"{run.config_file}: edited since the run began, whose hash is {run.config_hash()}"])
     return run, config
+
+
+def _refuse_lost_folders(run: Run) -> None:
+    """Raises ConfigError where checkpoints or evaluations are a link to a disk that is not there."""
+    for folder in (run.checkpoints, run.evals):
+        if folder.is_symlink() and not folder.is_dir():
+            raise ConfigError([f"{folder}: a link to {os.readlink(folder)}, where no directory is"])
 
 
 def refuse_if_running(run: Run) -> None:
@@ -125,6 +134,7 @@ def claimed(path: Path) -> Iterator[None]:
     A file system without locks is let be. Raises ConfigError that names the other process, or where something
     else than a directory is in the way.
     """
+    _refuse_lost_folders(Run(path))
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
