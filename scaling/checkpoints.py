@@ -14,6 +14,7 @@ the first one does everything else, and says what is there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import time
@@ -25,6 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 from scaling import hosts
 from scaling.files import DAMAGED, RecordError, Row, free_name
@@ -143,8 +145,16 @@ def clear(run: Run) -> None:
     """Remove what interrupted saves and removals left behind. Only for the process that trains the run."""
     known = run.manifest_names()
     for entry in run.checkpoints.glob("[0-9]*"):
-        if entry.is_dir() and entry.name not in known:
-            shutil.rmtree(entry)
+        if entry.suffix != ".json" and entry.name not in known:
+            _remove(entry)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint's directory; of one that is a link, the link alone."""
+    if checkpoint.is_symlink():
+        checkpoint.unlink()
+    elif checkpoint.is_dir():
+        shutil.rmtree(checkpoint)
 
 
 def _commit(run: Run, whole: Row) -> None:
@@ -153,7 +163,8 @@ def _commit(run: Run, whole: Row) -> None:
     for manifest in run.sound_manifests():
         if manifest["kind"] == "resume" and manifest["step"] < whole["step"]:
             run.manifest_file(manifest["name"]).unlink()
-            shutil.rmtree(run.checkpoints / manifest["name"], ignore_errors=True)
+            with contextlib.suppress(OSError):  # the next save removes what is left
+                _remove(run.checkpoints / manifest["name"])
 
 
 # Restoring -------------------------------------------------------------------------------------------------
@@ -240,13 +251,17 @@ def _set_aside(run: Run, name: str) -> Path:
 
 
 def verify(path: str | Path) -> list[str]:
-    """Findings about what a run's checkpoints hold, a line each; empty where all are sound. Moves nothing."""
+    """Findings about what a run's checkpoints hold, a line each; empty where all are sound. Moves nothing.
+
+    Each is restored as training restores it, but for the place: all of it in the memory of the host. JAX needs a
+    CPU among its platforms.
+    """
     run = Run.open(path)
+    cpu = ocp.ArrayRestoreArgs(sharding=SingleDeviceSharding(jax.devices("cpu")[0]))
 
     def on_the_host(handler: ocp.PyTreeCheckpointHandler, place: Path) -> ocp.args.PyTreeRestore:
         tree = handler.metadata(place).tree  # pyright: ignore[reportArgumentType]: any path will do
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return ocp.args.PyTreeRestore(restore_args=as_numpy)
+        return ocp.args.PyTreeRestore(restore_args=jax.tree.map(lambda _: cpu, tree))
 
     found = []
     for name in run.manifest_names():

@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         if hosts.is_first() or code == FAILED:  # bad input is known to all, trouble may be one host's
             print(said(error), file=sys.stderr)
+        if isinstance(error, hosts.HostError):
+            hosts.leave(code)
         return code
 
 
@@ -270,7 +272,11 @@ def check(dir: RunDirectory, *, json: Json = False) -> int:
 
     run, settings = resolve.open_run(dir)
     prepare_jax()
+    import jax
+
     from scaling import checkpoints
+
+    jax.config.update("jax_platforms", "cpu")  # the accelerator may be a run's at work
 
     grid = settings.evaluation
     found = [*checking.check(dir, grid.problems, grid.budgets), *checkpoints.verify(dir)]

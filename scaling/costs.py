@@ -18,7 +18,15 @@ from math import ceil
 from scaling import flops
 from scaling.config import Config, StageConfig
 from scaling.recipes import RECIPES
-from scaling.tasks import Problem, Task, demonstrations, make_task, warm_start_problems
+from scaling.tasks import (
+    Problem,
+    Task,
+    demonstrations,
+    make_demonstration,
+    make_problem,
+    make_task,
+    warm_start_problems,
+)
 from scaling.tiers import samples_at, tiers
 
 COUNTED = 4096
@@ -120,9 +128,9 @@ def last_taught(config: Config, task: Task, budget: int) -> list[tuple[Problem, 
     if not config.warm_start.stages:
         return []
     demo = config.warm_start.stages[-1].demo
-    problems = [task.problem(config.seed, "train", index) for index in range(SAMPLED)]
+    problems = [make_problem(task, config.seed, "train", index) for index in range(SAMPLED)]
     return [
-        (problem, task.demonstrate(problem, demo, budget, random.Random(index)).tokens)
+        (problem, make_demonstration(task, problem, demo, budget, random.Random(index)).tokens)
         for index, problem in enumerate(problems)
     ]
 

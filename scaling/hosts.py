@@ -4,6 +4,10 @@ Every process (a host here, be it a machine or one GPU's process on it) runs the
 with arrays split over the devices of all. What a disk, a clock or a signal says may differ between hosts, so the
 course of the program depends on such things only through `first` and `any_host`, which all hosts must call alike.
 Where there is one process, all of this is nothing.
+
+A host that dies takes the others with it, which come to know in three ways: a collective fails at once and raises
+HostError; JAX aborts a process (SIGABRT) at once where the first host is gone, and where another has sent no sign
+of life for 100 seconds. All of them, started again, go on.
 """
 
 from __future__ import annotations
@@ -12,19 +16,28 @@ import contextlib
 import importlib.util
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from tyro.conf import arg
 
 from scaling.structure import ConfigError
+from scaling.trouble import first_line
 
 T = TypeVar("T")
 ANSWER_MS = 3_600_000
 """Longest wait for what the first host decides; should it die, the wait ends at once."""
 LEAVING_SECONDS = 30
 """Longest wait for the others to leave. A host that fails alone ends after it, and with it all others."""
+
+SILENCE = ("Gloo ", "NCCL ", "coordination service")
+"""Words of the transports in errors that say that another host does not answer; JAX has no type for them."""
+
+
+class HostError(RuntimeError):
+    """Another host of the run is gone."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +77,32 @@ def several() -> bool:
 
 
 @contextlib.contextmanager
+def answered() -> Iterator[None]:
+    """Raises HostError for an error that says that another host is gone."""
+    try:
+        yield
+    except Exception as error:
+        if not several() or isinstance(error, HostError) or not any(word in str(error) for word in SILENCE):
+            raise
+        raise HostError(
+            f"another host is gone ({first_line(error)}); the same command on all hosts goes on"
+        ) from error
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with a code at once: goodbyes, which JAX says at exit, would wait for the host that is gone
+    and then abort."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@contextlib.contextmanager
 def joined(cluster: Cluster) -> Iterator[None]:
     """Connected with the other hosts, if there are any; to be entered before JAX has devices.
 
     After an exception nobody says goodbye here: JAX does as the process ends, when the reason has been printed.
-    Raises ConfigError for flags that say nothing or contradict each other.
+    Raises ConfigError for flags that say nothing or contradict each other, HostError where another host is gone.
     """
     check(cluster)
     launched = cluster.hosts is None and _launched()
@@ -87,8 +121,9 @@ def joined(cluster: Cluster) -> Iterator[None]:
         shutdown_timeout_seconds=LEAVING_SECONDS,
     )
     _here.host, _here.hosts = distributed.global_state.process_id, distributed.global_state.num_processes
-    yield
-    first(lambda: None)  # the first host had more to write, and is not to be left
+    with answered():
+        yield
+        first(lambda: None)  # the first host had more to write, and is not to be left
     _here.hosts = 1
     jax.distributed.shutdown()
 

@@ -20,9 +20,12 @@ def locked(file: Path, doing: str) -> Iterator[None]:
 
     The lock is the kernel's, on a file that names the process: it goes with the process, however that ends. A file
     system without locks is let be. Raises ConfigError that names the other process, and says that it is `doing`
-    something to the folder.
+    something to the folder; or where something else than a folder is in the way.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError([f"{file.parent}: cannot be a directory ({error.strerror}); choose another"]) from None
     with open(file, "a+") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,7 +41,11 @@ def locked(file: Path, doing: str) -> Iterator[None]:
 
 
 def claimed(path: Path) -> contextlib.AbstractContextManager[None]:
-    """This process alone trains and evaluates the run in a directory. Raises ConfigError that names another."""
+    """This process alone trains and evaluates the run in a directory.
+
+    Raises ConfigError that names another, and where checkpoints or evaluations are a link to a disk that is gone.
+    """
+    refuse_lost_folders(Run(path))
     return locked(path / ".lock", "running")
 
 
@@ -47,6 +54,13 @@ def refuse_if_running(run: Run) -> None:
     pid = writer(run)
     if pid is not None:
         raise _taken(run.path, _named(pid), "running")
+
+
+def refuse_lost_folders(run: Run) -> None:
+    """Raises ConfigError where checkpoints or evaluations are a link to a disk that is not there."""
+    for folder in (run.checkpoints, run.evals):
+        if folder.is_symlink() and not folder.is_dir():
+            raise ConfigError([f"{folder}: a link to {os.readlink(folder)}, where no directory is"])
 
 
 def _named(pid: int) -> str:

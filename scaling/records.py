@@ -10,7 +10,8 @@
     bad-batch-NAME.npz     what a step that came to no finite loss was to learn from
     damaged/               in each of the three folders: what was found damaged, kept as it was
 
-How they survive a crash: `scaling.files`. Standard library only.
+How they survive a crash: `scaling.files`. A link stands for what it leads to, until a file takes its place.
+Standard library only.
 """
 
 from __future__ import annotations

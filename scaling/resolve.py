@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from scaling.config import Config, config_hash, identity, load, parse
-from scaling.locks import refuse_if_running
+from scaling.locks import refuse_if_running, refuse_lost_folders
 from scaling.records import Run
 from scaling.structure import ConfigError, hint
-from scaling.tasks import held_out, make_task
+from scaling.tasks import held_out, make_problem, make_task
+
+ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def load_config(preset_or_file: str, overrides: Sequence[str]) -> Config:
@@ -24,7 +27,7 @@ def check_task(config: Config) -> None:
     """Raise ConfigError where a config's task lacks the problems or demonstrations that it asks for."""
     try:
         task = make_task(config.task)
-        task.problem(config.seed, "train", 0)
+        make_problem(task, config.seed, "train", 0)
         held_out(task, config.evaluation.problems)
     except ValueError as error:
         raise ConfigError([str(error)]) from None
@@ -62,15 +65,27 @@ def config_and_directory(
 
 def _directory(name: str, config: Config) -> Path:
     """Under runs/, by the seed; where an agent of a W&B sweep chose the config, by what it chose."""
-    sweep = os.environ.get("WANDB_SWEEP_ID")
-    if sweep:
+    if sweep := agent_id("WANDB_SWEEP_ID"):
         return Path("runs") / sweep / f"{name}-s{config.seed}-{config_hash(config)[:8]}"
     return Path("runs") / f"{name}-s{config.seed}"
 
 
+def agent_id(variable: str) -> str:
+    """An id that an agent of a W&B sweep sets in the environment; "" where there is none.
+
+    Raises ConfigError for what is no plain id: it becomes part of a path.
+    """
+    value = os.environ.get(variable, "")
+    if value and not ID.fullmatch(value):
+        raise ConfigError([f"{variable} = {value[:100]!r}: must be at most 128 letters, digits, - and _"])
+    return value
+
+
 def open_run(path: Path) -> tuple[Run, Config]:
-    """An existing run and its config. Raises RecordError, or ConfigError where config.yaml was edited."""
+    """An existing run and its config. Raises RecordError, or ConfigError where config.yaml was edited or a disk is
+    missing."""
     run = Run.open(path)
+    refuse_lost_folders(run)
     config = parse(run.config_text())
     if config_hash(config) != run.config_hash():
         raise ConfigError([f"{run.config_file}: edited since the run began, whose hash is {run.config_hash()}"])

@@ -16,7 +16,7 @@ from scaling.config import Config
 from scaling.objectives import advantages, informative, learned_from, overlong_penalty, step_credit, weights
 from scaling.recipes import MOST_DRAWS, RECIPES
 from scaling.sampling import left_pad, row_keys, sample
-from scaling.tasks import ANSWER, END, PAD, Problem, Task, Verdict
+from scaling.tasks import ANSWER, END, PAD, Problem, Task, Verdict, make_problem
 from scaling.timing import Stopwatch
 from scaling.verifying import verify
 
@@ -128,7 +128,7 @@ def _rollouts(config: Config, task: Task, graphdef, params, mesh: Mesh, place: i
     """The completions at one place of the problem stream, not yet judged."""
     rl = config.rl
     first = RL_FIRST_PROBLEM + place * rl.problems
-    problems = [task.problem(config.seed, "train", first + i) for i in range(rl.problems)]
+    problems = [make_problem(task, config.seed, "train", first + i) for i in range(rl.problems)]
     prompts, padding = left_pad([p.prompt for p in problems], task.prompt_tokens)
     keys = row_keys(config.seed, ROLLOUT_STREAM, place, np.arange(rl.problems * rl.samples))
     (rollout,) = sample(

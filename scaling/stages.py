@@ -48,13 +48,17 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def mirrored(path: Path, config: Config, quiet: bool) -> contextlib.AbstractContextManager[None]:
-    """With a mirror of the run in W&B, which belongs to the first host; around all stages of a command."""
+    """With a mirror of the run in W&B, which belongs to the first host; around all stages of a command.
+
+    Raises ConfigError, on every host, for an id in the environment that is none.
+    """
     from scaling import tracking
 
     def say(line: str) -> None:
         if not quiet:
             print(line, file=sys.stderr, flush=True)
 
+    hosts.first(lambda: tracking.check_environment(config.tracking))
     return tracking.mirrored(path, config.tracking, say) if hosts.is_first() else contextlib.nullcontext()
 
 
@@ -148,7 +152,8 @@ def stage(run: Run, name: str) -> Iterator[None]:
     """Records that a stage runs, and why it failed if it did."""
     _write_status(run, "running", name)
     try:
-        yield
+        with hosts.answered():
+            yield
     except KeyboardInterrupt:
         _write_status(run, "preempted", name)
         raise

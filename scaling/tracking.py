@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from scaling.config import Config, TrackingConfig
 from scaling.files import Row
+from scaling.resolve import agent_id
 
 LOG_SECONDS = 10.0
 """Least time between two lines of progress in a log."""
@@ -171,6 +172,12 @@ class Terminal:
 
 
 # Weights & Biases ------------------------------------------------------------------------------------------
+
+
+def check_environment(tracking: TrackingConfig) -> None:
+    """Raise ConfigError where a mirror would get an id from the environment that is no plain one."""
+    if _environment(tracking)["WANDB_MODE"] != "disabled":
+        agent_id("WANDB_RUN_ID")
 
 
 @contextlib.contextmanager

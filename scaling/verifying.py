@@ -5,21 +5,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from scaling.tasks import PAD, Problem, Task, Verdict, text
+from scaling.tasks import PAD, Problem, Task, TaskError, Verdict, raised, task_name, text
 
 PATIENCE_SECONDS = 60.0
 """A verifier is given this long for one completion, and at most twice as long."""
 SHOWN_CHARACTERS = 200
-
-
-class TaskError(RuntimeError):
-    """A task's own code that failed; the message names the problem and the completion."""
 
 
 class _Hangs(BaseException):
@@ -42,16 +36,13 @@ def verify(task: Task, problems: Sequence[Problem], tokens_BxT: np.ndarray) -> l
     except _Hangs:
         what = f"takes more than {PATIENCE_SECONDS:g} s over"
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"raises {type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno}) at"
+        what = f"{raised(error)} at"
     else:
         return verdicts
     i = len(verdicts)
     shown = text(task, rows[i])[:SHOWN_CHARACTERS]
-    name = type(task).__module__.rpartition(".")[2]
-    raise TaskError(
-        f"task {name}: its verifier {what} problem {problems[i // group].index}, completion {i % group}: {shown!r}"
-    )
+    place = f"problem {problems[i // group].index}, completion {i % group}: {shown!r}"
+    raise TaskError(f"task {task_name(task)}: its verifier {what} {place}")
 
 
 @contextlib.contextmanager

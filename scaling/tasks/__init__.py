@@ -7,12 +7,18 @@ budget runs out), then the answer, then `END`. A task may let the model end with
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import random
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from scaling.structure import ConfigError
+from scaling.trouble import first_line
 
 PAD, END, ANSWER = 0, 1, 2
 SPECIALS = ("<pad>", "<end>", "<answer>")
@@ -73,7 +79,10 @@ class Task(Protocol):
     """Kinds of demonstration; empty where the task has none."""
 
     def problem(self, seed: int, split: Split, index: int) -> Problem:
-        """The problem at a place of a split: a pure function of its arguments."""
+        """The problem at a place of a split: a pure function of its arguments.
+
+        Raises ConfigError where the config asks for more problems than there are.
+        """
         ...
 
     def demonstrate(self, problem: Problem, kind: str, budget: int, rng: random.Random) -> Demonstration:
@@ -83,6 +92,45 @@ class Task(Protocol):
     def verify(self, problem: Problem, completion: Sequence[int]) -> Verdict:
         """Judge a completion (without padding). Never raises, never evaluates; linear in its length."""
         ...
+
+
+class TaskError(RuntimeError):
+    """A task's own code that failed; the message names the task, what it was at, and the line."""
+
+
+def task_name(task: Task) -> str:
+    """Its module's."""
+    return type(task).__module__.rpartition(".")[2]
+
+
+def raised(error: Exception) -> str:
+    """What a task's code raised and where, in words."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}, line {last.lineno}"
+    return f"raises {type(error).__name__}: {first_line(error)} ({place})"
+
+
+@contextlib.contextmanager
+def _blamed(task: Task, making: str) -> Iterator[None]:
+    """Raises TaskError where the task's code raises. A ConfigError is no failure: the config asks for too much."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise TaskError(f"task {task_name(task)}: making {making} {raised(error)}") from error
+
+
+def make_problem(task: Task, seed: int, split: Split, index: int) -> Problem:
+    """The task's problem at a place of a split. Raises TaskError where its code fails."""
+    with _blamed(task, f"{split} problem {index} of seed {seed}"):
+        return task.problem(seed, split, index)
+
+
+def make_demonstration(task: Task, problem: Problem, kind: str, budget: int, rng: random.Random) -> Demonstration:
+    """The task's demonstration of a problem. Raises TaskError where its code fails."""
+    with _blamed(task, f"a {kind} of problem {problem.index} within {budget} tokens"):
+        return task.demonstrate(problem, kind, budget, rng)
 
 
 def split_of(key: str) -> Split:
@@ -105,17 +153,16 @@ def draw(
 def held_out(task: Task, count: int) -> tuple[Problem, ...]:
     """The first `count` problems of the evaluation split with different prompts, by place among them.
 
-    Raises ValueError where the task has fewer.
+    Raises ConfigError where the task has fewer.
     """
     found: dict[tuple[int, ...], Problem] = {}
     index = 0
     while len(found) < count:
         if index == PATIENCE * (len(found) + 1):
-            raise ValueError(
-                f"evaluation.problems = {count}: {index} draws gave only {len(found)} different held-out "
-                "problems; ask for fewer, or widen task.difficulty_min and task.difficulty_max"
-            )
-        problem = task.problem(HELD_OUT_SEED, "eval", index)
+            gave = f"{index} draws gave only {len(found)} different held-out problems"
+            wider = "widen task.difficulty_min and task.difficulty_max"
+            raise ConfigError([f"evaluation.problems = {count}: {gave}; ask for fewer, or {wider}"])
+        problem = make_problem(task, HELD_OUT_SEED, "eval", index)
         found.setdefault(problem.prompt, replace(problem, index=len(found)))
         index += 1
     return tuple(found.values())
@@ -124,14 +171,14 @@ def held_out(task: Task, count: int) -> tuple[Problem, ...]:
 def warm_start_problems(config: Any, task: Task, stage: Any, step: int) -> list[Problem]:
     """The problems of step `step` (from 0) of the warm start of a `Config`, which belongs to this stage."""
     most = max(stage.batch for stage in config.warm_start.stages)
-    return [task.problem(config.seed, "train", step * most + i) for i in range(stage.batch)]
+    return [make_problem(task, config.seed, "train", step * most + i) for i in range(stage.batch)]
 
 
 def demonstrations(task: Task, problems: Sequence[Problem], stage: Any, seed: str) -> list[Demonstration]:
     """A demonstration of each problem as a `StageConfig` wants them, half of them cut at a smaller budget."""
     rng = random.Random(seed)
     budgets = [rng.choice((stage.budget, rng.randint(0, stage.budget))) for _ in problems]
-    return [task.demonstrate(p, stage.demo, b, rng) for p, b in zip(problems, budgets, strict=True)]
+    return [make_demonstration(task, p, stage.demo, b, rng) for p, b in zip(problems, budgets, strict=True)]
 
 
 def text(task: Task, tokens: Sequence[int]) -> str:

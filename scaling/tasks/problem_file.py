@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.config import TaskConfig
+from scaling.structure import ConfigError
 from scaling.tasks import ANSWER, END, SPECIALS, Demonstration, Problem, Split, Task, Verdict, split_of
 
 CHARACTERS = ("\n", *map(chr, range(32, 127)))
@@ -64,15 +65,14 @@ class ProblemFile:
     def problem(self, seed: int, split: Split, index: int) -> Problem:
         """The problem at a place of the split in an order that depends on the seed.
 
-        Training starts over when the file is through; raises ValueError where evaluation asks for more
+        Training starts over when the file is through; raises ConfigError where evaluation asks for more
         problems than there are.
         """
         entries = self.entries[split]
         if not entries or (split == "eval" and index >= len(entries)):
-            raise ValueError(
-                f"{self.path}: has {len(entries)} {split} problems, but number {index + 1} is asked for; "
-                + ("set evaluation.problems to at most that" if entries else "add some, or give them this split")
-            )
+            asked = f"has {len(entries)} {split} problems, but number {index + 1} is asked for"
+            remedy = "set evaluation.problems to at most that" if entries else "add some, or give them this split"
+            raise ConfigError([f"{self.path}: {asked}; {remedy}"])
         entry = entries[_order(seed, split, len(entries))[index % len(entries)]]
         return Problem(index, entry.difficulty, entry.key, tuple(_tokens(entry.prompt + "\n")), entry)
 

@@ -176,29 +176,41 @@ def test_a_loss_that_is_not_finite(tmp_path):
         assert len(batch["tokens_BxT"]) == 16 and batch["tokens_BxT"].any()
 
 
-def ask(monkeypatch, call: int, answer) -> None:
-    """The verifier does something else at its n-th call."""
-    calls, honest = itertools.count(1), RootSearch.verify
+def ask(monkeypatch, method: str, call: int, answer) -> None:
+    """The task does something else at the n-th call of a method."""
+    calls, honest = itertools.count(1), getattr(RootSearch, method)
 
-    def verifier(self, problem, completion):
+    def asked(self, *args):
         if next(calls) == call:
             answer()
-        return honest(self, problem, completion)
+        return honest(self, *args)
 
-    monkeypatch.setattr(RootSearch, "verify", verifier)
+    monkeypatch.setattr(RootSearch, method, asked)
 
 
 @pytest.mark.parametrize("call", sample([3, 50, 100, 150], 1))
 def test_a_verifier_that_raises(undisturbed, tmp_path, monkeypatch, call):
     with monkeypatch.context() as patch:
-        ask(patch, call, lambda: {}["nothing"])
+        ask(patch, "verify", call, lambda: {}["nothing"])
         run = ended(tmp_path / "run", "task root_search: its verifier raises KeyError: 'nothing'")
+    goes_on(run, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("method", "call"), sample([("problem", 30), ("problem", 60), ("problem", 100), ("demonstrate", 20)], 2)
+)
+def test_a_task_that_cannot_make_what_it_is_asked_for(undisturbed, tmp_path, monkeypatch, method, call):
+    """Problems of the warm start, of evaluation and of RL, and demonstrations, which a thread makes."""
+    with monkeypatch.context() as patch:
+        ask(patch, method, call, lambda: {}["nothing"])
+        run = ended(tmp_path / "run", "raises KeyError: 'nothing' (test_resources.py, line ")
+    assert (run.read_status() or {})["reason"].startswith("TaskError: task root_search: making ")
     goes_on(run, undisturbed)
 
 
 def test_a_verifier_that_hangs(undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(verifying, "PATIENCE_SECONDS", 1.0)
-        ask(patch, 60, lambda: time.sleep(3600))
+        ask(patch, "verify", 60, lambda: time.sleep(3600))
         run = ended(tmp_path / "run", "task root_search: its verifier takes more than 1 s over problem")
     goes_on(run, undisturbed)

@@ -262,6 +262,25 @@ def test_a_kill_amid_the_last_removal_leaves_nothing_once_training_starts_again(
     assert checked(run) == []
 
 
+def test_what_a_link_leads_to_is_never_removed(run, tmp_path):
+    """Checkpoints that somebody moved to another disk, leftovers of saves that are links, and links to nothing."""
+    state = make_state(0)
+    save(run, state, fields(1, "resume"))
+    (run.checkpoints / "00000001").rename(tmp_path / "moved")
+    for name, target in {
+        "00000001": "moved",
+        "00000007": "moved",
+        "00000008.tmp": "moved",
+        "00000002": "none",
+    }.items():
+        (run.checkpoints / name).symlink_to(tmp_path / target)
+    assert same(restore(run, abstract(state), warn=refuse)[0], state) and verify(run.path) == []
+    kept = sorted((tmp_path / "moved").rglob("*"))
+    save(run, state, fields(2))
+    assert run.manifest_names() == ["00000002"] and checked(run) == []
+    assert sorted((tmp_path / "moved").rglob("*")) == kept
+
+
 def test_the_same_state_again_only_gets_the_new_manifest(run, monkeypatch):
     state = make_state(0)
     save(run, state, fields(4, "resume"))

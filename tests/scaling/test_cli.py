@@ -158,6 +158,24 @@ def test_run_goes_train_evaluate_report_and_says_where_and_what_next(tmp_path, c
     assert calls == [("train", "here"), ("evaluate", "here")]
 
 
+@pytest.mark.parametrize("value", ["../up", "a/b", "/tmp/x", "..", "a b", "a\nb", "ä", "x" * 129])
+def test_an_id_from_the_environment_that_is_none_is_refused_and_nothing_made(
+    value, run_dir, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_SWEEP_ID", value)
+    wanted = "must be at most 128 letters, digits, - and _\n"
+    assert said(capsys, "run", "tiny") == (2, "", f"WANDB_SWEEP_ID = {value[:100]!r}: {wanted}")
+    monkeypatch.delenv("WANDB_SWEEP_ID")
+    monkeypatch.setenv("WANDB_RUN_ID", value)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert said(capsys, "evaluate", str(run_dir)) == (2, "", f"WANDB_RUN_ID = {value[:100]!r}: {wanted}")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"] and not (run_dir / "wandb").exists()
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with stages.mirrored(run_dir, configs.load("tiny"), quiet=True):
+        pass
+
+
 def test_a_directory_goes_on_with_its_own_config_and_refuses_another(run_dir, capsys):
     tiny = configs.load("tiny")
     assert resolve.config_and_directory(None, run_dir, ()) == (tiny, run_dir)

@@ -1,5 +1,6 @@
-"""A verifier that fails is named with the problem and the completion, and so is one that hangs."""
+"""A task's code that fails is named, with the problem and the completion; a verifier that hangs too."""
 
+import random
 import threading
 import time
 from dataclasses import replace
@@ -9,8 +10,9 @@ import pytest
 from toy import TASK, Toy, problems
 
 from scaling import verifying
-from scaling.tasks import END, PAD
-from scaling.verifying import TaskError, verify
+from scaling.structure import ConfigError
+from scaling.tasks import END, PAD, TaskError, make_demonstration, make_problem
+from scaling.verifying import verify
 
 TOKENS = np.array([[5, END, PAD], [6, END, PAD], [7, 8, END], [END, PAD, PAD]])
 
@@ -64,3 +66,33 @@ def test_outside_the_main_thread_nothing_is_watched():
     thread.start()
     thread.join()
     assert len(found) == 4
+
+
+class Unable(Toy):
+    """Makes nothing."""
+
+    error = ValueError("empty\nrange")
+
+    def problem(self, *_):
+        raise self.error
+
+    demonstrate = problem
+
+
+def test_a_problem_or_demonstration_that_cannot_be_made_is_a_line_with_task_and_place():
+    with pytest.raises(TaskError) as error:
+        make_problem(Unable(), 3, "train", 7)
+    start = (
+        "task test_verifying: making train problem 7 of seed 3 raises ValueError: empty (test_verifying.py, line "
+    )
+    assert str(error.value).startswith(start) and "\n" not in str(error.value)
+    with pytest.raises(
+        TaskError, match=r"making a count of problem 0 within 9 tokens raises ValueError: empty \("
+    ):
+        make_demonstration(Unable(), problems(1)[0], "count", 9, random.Random(0))
+
+
+def test_a_config_that_asks_for_too_many_problems_is_no_failure_of_the_task(monkeypatch):
+    monkeypatch.setattr(Unable, "error", ConfigError(["ask for fewer"]))
+    with pytest.raises(ConfigError, match="ask for fewer"):
+        make_problem(Unable(), 0, "eval", 7)
