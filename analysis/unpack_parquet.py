@@ -1,4 +1,4 @@
-"""A Parquet file, from standard input, as an IPC stream to standard output: a process of its own that may not grow.
+"""Unpacks a Parquet file, from standard input to an IPC stream, in a process of its own that may not grow.
 
     python -P unpack_parquet.py LARGEST
 
