@@ -37,8 +37,9 @@ def unpack(data: bytes, largest: int) -> memoryview | None:
 
 
 def main(largest: int) -> int:
+    room = COPIES * largest + ITSELF
     with contextlib.suppress(OSError, ValueError):  # a system that cannot bound it, or has bounded it already
-        resource.setrlimit(resource.RLIMIT_DATA, (COPIES * largest + ITSELF,) * 2)
+        resource.setrlimit(resource.RLIMIT_DATA, (room, room))
     stream = unpack(sys.stdin.buffer.read(), largest)
     if stream is None:
         return TOO_LARGE

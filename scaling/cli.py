@@ -377,13 +377,13 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 def _sound(args: Sequence[str]) -> Sequence[str]:
     """The words of a command. Raises ConfigError for what names nothing: an empty one, which pathlib takes for the
     folder one is in, and a null byte."""
-    from scaling.structure import ConfigError
-
     empty = "is empty; is a variable of the shell not set?"
     lines = [f"word {i} after scaling {empty}" for i, text in enumerate(args, 1) if not text]
     lines += [f"{text} {empty}" for text in args if re.fullmatch("--?[a-z_-]+=", text)]
     lines += [f"{text}: no name has a null byte" for text in args if "\0" in text]
     if lines:
+        from scaling.structure import ConfigError
+
         raise ConfigError(lines)
     return args
 
