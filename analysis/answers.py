@@ -27,6 +27,7 @@ import polars as pl
 
 from analysis import calibration, load
 from analysis.fit import CurveFit, Fit, fit, predictions
+from analysis.outputs import unusable, unusable_folder, write
 from analysis.posterior import MIN_POINTS, FormFit
 from analysis.saturation import DEFINITION
 from analysis.table import TableError
@@ -70,7 +71,7 @@ def answer(paths: Sequence[str | Path], x: str | None, y: str | None, wanted: Wa
         forecasts.append(made)
         out["predictions"] = made.to_dicts()
     if wanted.predict is not None:
-        pl.concat(forecasts).select(PREDICTED).write_csv(wanted.predict)
+        write(pl.concat(forecasts).select(PREDICTED), wanted.predict)
         files.append(str(wanted.predict))
     if wanted.plot is not None:
         from analysis.curve_plot import plot_curves, save
@@ -99,12 +100,9 @@ def _unusable(wanted: Wanted, hidden: bool) -> list[str]:
     if wanted.predict is not None:
         if not hidden and not wanted.at:
             wrong.append("--predict: needs rows whose split is holdout, or computes by --at")
-        if wanted.predict.suffix != ".csv":
-            wrong.append(f"--predict = {wanted.predict}: must end in .csv")
-        if not wanted.predict.resolve().parent.is_dir():
-            wrong.append(f"--predict = {wanted.predict}: the folder {wanted.predict.resolve().parent} must exist")
-    if wanted.plot is not None and wanted.plot.exists() and not wanted.plot.is_dir():
-        wrong.append(f"--plot = {wanted.plot}: must be a folder")
+        wrong += unusable("--predict", wanted.predict)
+    if wanted.plot is not None:
+        wrong += unusable_folder("--plot", wanted.plot)
     return wrong
 
 

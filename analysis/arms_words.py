@@ -22,6 +22,7 @@ from typing import Any
 from analysis.alignment import common_range
 from analysis.answers import calibration_facts, curve
 from analysis.arms import DEFINITION, Comparison, Win, compare
+from analysis.outputs import unusable_folder
 from analysis.pairs import PAST
 from analysis.saturation import Estimate
 from analysis.table import TableError
@@ -34,8 +35,8 @@ def answer(
 ) -> dict[str, Any]:  # fmt: skip
     """Compare, and draw what is wanted: the facts. Raises TableError for what cannot be had."""
     wrong = [f"--at = {one}: must be a compute above 0" for one in at if not 0 < one < float("inf")]
-    if plot is not None and plot.exists() and not plot.is_dir():
-        wrong.append(f"--plot = {plot}: must be a folder")
+    if plot is not None:
+        wrong += unusable_folder("--plot", plot)
     if wrong:
         raise TableError(wrong)
     found = compare(paths, by, x, y, at)

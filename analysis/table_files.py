@@ -22,9 +22,11 @@ from typing import Any
 
 import polars as pl
 
+from analysis import unpack_parquet
+
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".ndjson.gz")
 LARGEST = 2**30
-"""Bytes of a table, unpacked: a small gzip file can hold more than any memory."""
+"""Bytes of a table, unpacked: a small file of gzip or Parquet can hold more than any memory."""
 LISTED = 10
 """Rows that are written out for one kind of problem; the others are counted."""
 
@@ -90,7 +92,7 @@ def load(path: str | Path) -> Raw:
     except (OSError, ValueError) as problem:
         raise error(file, getattr(problem, "strerror", None) or str(problem)) from None
     if len(data) > LARGEST:
-        raise error(file, f"has more than {LARGEST:,} bytes")
+        raise _too_large(file)
     if ending == ".parquet":
         frame = _parquet(file, data)
         rows = pl.Series(range(2, len(frame) + 2), dtype=pl.Int64)
@@ -108,23 +110,28 @@ def error(file: str, text: str) -> TableError:
     return TableError([str(Note(file, None, None, None, text))])
 
 
+def _too_large(file: str, more: str = "") -> TableError:
+    return error(file, f"has more than {LARGEST:,} bytes{more}")
+
+
 def _listed(file: str, notes: Sequence[Note]) -> list[str]:
     more = [Note(file, None, None, None, f"… and {len(notes) - LISTED} more such")] if len(notes) > LISTED else []
     return [str(note) for note in [*notes[:LISTED], *more]]
 
 
 def _parquet(file: str, data: bytes) -> pl.DataFrame:
-    """Decoded in another process: some damage makes polars abort the one it runs in, past any exception."""
-    code = (
-        "import io, sys, polars; frame = polars.read_parquet(io.BytesIO(sys.stdin.buffer.read()));"
-        " frame.write_ipc_stream(sys.stdout.buffer)"
-    )
+    """Unpacked in another process, which damage may end and which may not grow."""
+    command = [sys.executable, "-P", unpack_parquet.__file__, str(LARGEST)]
     quiet = os.environ | {"RUST_BACKTRACE": "0"}
-    done = subprocess.run([sys.executable, "-P", "-c", code], input=data, capture_output=True, env=quiet)
+    done = subprocess.run(command, input=data, capture_output=True, env=quiet)
     if done.returncode == 0:
         return pl.read_ipc_stream(io.BytesIO(done.stdout))
+    if done.returncode == unpack_parquet.TOO_LARGE:
+        raise _too_large(file)
     lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines()]
-    known = [line for line in lines if line.startswith(("polars.exceptions.", "memory allocation"))]
+    if any(line.startswith(("memory allocation", "MemoryError")) for line in lines):
+        raise _too_large(file, ", or is damaged")
+    known = [line for line in lines if line.startswith("polars.exceptions.")]
     reason = known[-1] if known else f"its reader ended with {done.returncode}"
     raise error(file, f"not Parquet, or damaged ({reason[:200]})")
 

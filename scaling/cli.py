@@ -8,6 +8,7 @@ resumable by the same command.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -41,9 +42,9 @@ Json = Annotated[bool, arg(name="json", help="Print one JSON object and nothing 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors of arguments exit at once, with code 2."""
-    args = _overrides(sys.argv[1:] if argv is None else argv)
     commands, prog, description = COMMANDS, "scaling", ABOUT
     try:
+        args = _overrides(_sound(sys.argv[1:] if argv is None else argv))
         if args[:1] == ["sweep"]:
             from sweeps import commands as sweeping
 
@@ -216,15 +217,18 @@ def backtest(
 
     prepare_jax()
     from analysis import backtest as backtests
-    from analysis import load
+    from analysis import load, outputs
+    from analysis.table import TableError
 
+    if out is not None and (wrong := outputs.unusable("--out", out)):
+        raise TableError(wrong)
     frame, notes = load.gather(paths, x, y)
     say = (lambda text: None) if json else (lambda text: print(text, file=sys.stderr))
     for note in notes:
         say(str(note))
     found = backtests.backtest(frame, not alone, say)
     if out is not None:
-        found.scores.write_csv(out)
+        outputs.write(found.scores, out)
     if json:
         print_json({"cells": found.table.to_dicts(), "overall": found.overall.to_dicts()})
     else:
@@ -296,21 +300,16 @@ def export(
     json: Json = False,
 ) -> int:
     """Write the tidy table of all points: accuracy by train and test compute, with intervals."""
+    from analysis import outputs
     from analysis.load import points
     from scaling.structure import ConfigError
 
     if not dirs:
         raise ConfigError(["DIR: at least one run directory, or folder of runs, must be given"])
-    if out.suffix not in (".csv", ".parquet"):
-        raise ConfigError([f"--out = {out}: must end in .csv or .parquet"])
-    if not out.parent.is_dir():
-        raise ConfigError([f"--out = {out}: the folder {out.parent} must exist"])
+    if wrong := outputs.unusable("--out", out, (".csv", ".parquet")):
+        raise ConfigError(wrong)
     table = points(dirs)
-    write = table.write_csv if out.suffix == ".csv" else table.write_parquet
-    try:
-        write(out)
-    except OSError as error:
-        raise ConfigError([f"--out = {out}: cannot be written: {error.strerror or error}"]) from None
+    outputs.write(table, out)
     if json:
         print_json({"file": str(out), "rows": table.height})
     else:
@@ -380,6 +379,20 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "dashboard": dashboard,
     "sweep": sweep,
 }
+
+
+def _sound(args: Sequence[str]) -> Sequence[str]:
+    """The words of a command. Raises ConfigError for what names nothing: an empty one, which pathlib takes for the
+    folder one is in, and a null byte."""
+    empty = "is empty; is a variable of the shell not set?"
+    lines = [f"word {i} after scaling {empty}" for i, text in enumerate(args, 1) if not text]
+    lines += [f"{text} {empty}" for text in args if re.fullmatch("--?[a-z_-]+=", text)]
+    lines += [f"{text}: no name has a null byte" for text in args if "\0" in text]
+    if lines:
+        from scaling.structure import ConfigError
+
+        raise ConfigError(lines)
+    return args
 
 
 def _overrides(args: Sequence[str]) -> list[str]:

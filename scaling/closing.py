@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json as jsons
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from scaling import hosts, trouble
 
 DONE, FAILED, BAD_INPUT, PREEMPTED = 0, 1, 2, 75
 OURS = ("scaling", "analysis", "sweeps")
+NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
+"""What the system says of a name that cannot be that of such a file or folder: it was given, so it is input."""
+LONGEST = 500
+"""Characters of a line; of a longer one, which quotes what it complains of, the middle is left out."""
 
 
 def exit_code(error: Exception) -> int | None:
@@ -17,12 +22,23 @@ def exit_code(error: Exception) -> int | None:
     mistake of the program, whose traceback is to be seen."""
     if _is_ours(error):
         return BAD_INPUT if isinstance(error, ValueError) else FAILED
-    return FAILED if trouble.is_trouble(error) else None
+    if trouble.is_trouble(error):
+        return FAILED
+    return BAD_INPUT if isinstance(error, OSError) and error.errno in NAMES else None
 
 
 def said(error: Exception) -> str:
-    """What is printed of an error with an exit code."""
-    return str(error) if _is_ours(error) else trouble.line(error)
+    """What is printed of an error with an exit code: lines that break no terminal."""
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        text = str(error) if _is_ours(error) else trouble.line(error)
+    return "\n".join(map(_line, text.split("\n")))
+
+
+def _line(text: str) -> str:
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST // 2]} … {shown[-LONGEST // 2 :]}"
 
 
 def _is_ours(error: Exception) -> bool:

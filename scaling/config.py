@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.rules import check
-from scaling.structure import ConfigError, hint, merge, override, read_yaml, structure, write_yaml
+from scaling.structure import ConfigError, hint, merge, override, read_text, read_yaml, structure, write_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 NOT_IN_HASH = ("tracking", "mesh", "schedule.resume_seconds")
@@ -236,7 +236,7 @@ def _read(path_or_preset: str) -> dict[str, Any]:
     preset = path_or_preset in presets()
     path = PRESETS / f"{path_or_preset}.yaml" if preset else Path(path_or_preset)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise ConfigError([f"{path}: neither a preset ({', '.join(presets())}) nor a file"]) from None
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import cattrs
@@ -24,6 +25,8 @@ from cattrs.gen import make_dict_structure_fn
 
 T = TypeVar("T")
 
+LARGEST_FILE = 2**30
+"""Characters of a file that is read whole; a device such as /dev/zero has no end."""
 LONGEST_VALUE = 1000
 """Characters of one value in YAML: of text, and of a number, whose decimal digits Python prints only so far."""
 
@@ -182,6 +185,15 @@ def hint(name: Any, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(str(name), names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(names))}"
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises OSError, or ValueError where it is no UTF-8 or longer than `LARGEST_FILE`."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read(LARGEST_FILE + 1)
+    if len(text) > LARGEST_FILE:
+        raise ValueError(f"has more than {LARGEST_FILE:,} characters")
+    return text
 
 
 def read_yaml(text: str) -> Any:

@@ -23,7 +23,7 @@ from typing import Any
 from scaling import config as configs
 from scaling.config import Config
 from scaling.rules import LARGEST_SEED
-from scaling.structure import ConfigError, hint, read_yaml, structure, write_yaml
+from scaling.structure import ConfigError, hint, read_text, read_yaml, structure, write_yaml
 from sweeps import conditions
 from sweeps.conditions import Expression
 from sweeps.parameters import Parameter, flat, parameter
@@ -101,7 +101,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     """
     path = SHIPPED / f"{path}.yaml" if str(path) in shipped() else path
     try:
-        data = read_yaml(path.read_text(encoding="utf-8"))
+        data = read_yaml(read_text(path))
     except FileNotFoundError:
         raise ConfigError([f"{path}: neither a sweep ({', '.join(shipped())}) nor a file"]) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import runpy
 import secrets
@@ -35,7 +36,10 @@ def serve(
         raise ConfigError(["scaling dashboard needs the package marimo: pip install 'scaling[dashboard]'"])
     if not root.is_dir():
         raise ConfigError([f"DIR = {root}: must be an existing folder of runs"])
-    port = _free(host, port)
+    import uvicorn
+
+    listener = _listener(host, port)
+    port = listener.getsockname()[1]
     token = "" if _is_loopback(host) else secrets.token_urlsafe(16)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"{root}: {address}{f'?access_token={token}' if token else ''}", flush=True)
@@ -46,6 +50,8 @@ def serve(
         words += ["--token", "--token-password", token] if token else ["--no-token"]
         words += [] if sys.stdout.isatty() else ["--headless"]
         sys.argv = ["marimo", "--quiet", "run", *words, str(page), "--", f"--dir={root.resolve()}"]
+        # marimo opens its port by its number alone, seconds from now, when another may have it.
+        uvicorn.Server.run = functools.partialmethod(uvicorn.Server.run, sockets=[listener])  # pyright: ignore
         with contextlib.suppress(SystemExit):
             runpy.run_module("marimo", run_name="__main__")
 
@@ -58,13 +64,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _free(host: str, port: int | None) -> int:
-    """The port itself, or the first one that is free. Raises ConfigError where there is none."""
+def _listener(host: str, port: int | None) -> socket.socket:
+    """Listens on the port itself, or on the first one that is free. Raises ConfigError where there is none."""
     reason = ""
     for candidate in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
         try:
-            with socket.create_server((host, candidate), family=_family(host)):
-                return candidate
+            return socket.create_server((host, candidate), family=_family(host))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
     at = f"--host = {host}" if port is None else f"--host = {host}, --port = {port}"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.config import TaskConfig
-from scaling.structure import ConfigError
+from scaling.structure import ConfigError, read_text
 from scaling.tasks import ANSWER, END, SPECIALS, Demonstration, Problem, Split, Task, Verdict, split_of
 
 CHARACTERS = ("\n", *map(chr, range(32, 127)))
@@ -126,7 +126,7 @@ def _order(seed: int, split: Split, count: int) -> tuple[int, ...]:
 def _read(path: Path) -> Iterator[Entry]:
     """The entries of a file that has at least one; a prompt (but for white space) stands there once."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
     except (OSError, ValueError) as error:
         raise ValueError(f"task.path: {path} cannot be read as UTF-8 text: {error}") from error
     seen: dict[str, int] = {}

@@ -288,6 +288,51 @@ def test_a_small_file_that_expands_without_end_is_refused(tmp_path, monkeypatch)
         read(table(tmp_path, b"1" * (10**6 + 1)))
 
 
+MANY = 150_000_000
+"""Rows of which one column is more than the bound, and run-length encoded less than a megabyte."""
+
+
+@pytest.fixture(scope="module")
+def bomb(tmp_path_factory):
+    """A Parquet file of `MANY` equal rows. Written as a stream: the whole is more than a test may hold."""
+    path = tmp_path_factory.mktemp("bomb") / "t.parquet"
+    pl.LazyFrame().select(compute=pl.repeat(1, MANY)).sink_parquet(path)
+    assert path.stat().st_size < 10**6 and MANY * 8 > table_files.LARGEST
+    return path
+
+
+def number(value: int, width: int) -> bytes:
+    """A number as a Parquet footer has it, in so many bytes: zigzag, seven bits each, the least first."""
+    sevens = [(2 * value >> 7 * i) & 127 for i in range(width)]
+    return bytes([*(seven | 128 for seven in sevens[:-1]), sevens[-1]])
+
+
+def test_a_parquet_file_that_expands_without_end_is_refused(bomb):
+    with pytest.raises(TableError, match=f"{bomb}: has more than {table_files.LARGEST:,} bytes$"):
+        read(bomb)
+
+
+def test_nor_does_it_help_that_its_footer_lies(bomb, tmp_path, monkeypatch):
+    """The memory of the process that unpacks it is bounded."""
+    monkeypatch.setattr(table_files, "LARGEST", 10**6)
+    data = bomb.read_bytes()
+    at = data.index(number(MANY, 5), len(data) - 8 - int.from_bytes(data[-8:-4], "little"))
+    lying = table(tmp_path, data[:at] + number(4, 5) + data[at + 5 :], "t.parquet")
+    assert pl.scan_parquet(lying).select(pl.len()).collect().item() == 4
+    with pytest.raises(TableError, match=r"has more than 1,000,000 bytes, or is damaged$"):
+        read(lying)
+
+
+def test_a_parquet_file_of_few_rows_of_one_long_text_is_refused(tmp_path, monkeypatch):
+    """Its text stands there once, in a dictionary, and is as much as the rows that name it."""
+    monkeypatch.setattr(table_files, "LARGEST", 10**6)
+    frame = pl.DataFrame({"compute": [1.0] * 100, "curve": pl.Series(["x" * 10**5]).new_from_index(0, 100)})
+    frame.write_parquet(tmp_path / "t.parquet")
+    assert (tmp_path / "t.parquet").stat().st_size < 10**4
+    with pytest.raises(TableError, match=r"has more than 1,000,000 bytes$"):
+        read(tmp_path / "t.parquet")
+
+
 def test_one_row_is_a_table_too_short_to_fit(tmp_path):
     frame, (note,) = read(table(tmp_path, b"compute,accuracy\n1,0.5\n"))
     assert len(frame) == 1 and isinstance(frame, pl.DataFrame) and "left out of fits" in note.text

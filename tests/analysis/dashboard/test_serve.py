@@ -12,17 +12,21 @@ from analysis.dashboard import serve as serving
 from analysis.dashboard.serve import serve
 from scaling.structure import ConfigError
 
+uvicorn = pytest.importorskip("uvicorn", reason="needs the extra dashboard: pip install 'scaling[dashboard]'")
+
 
 @pytest.fixture
 def started(monkeypatch):
-    """marimo's words and its page, in place of marimo."""
+    """marimo's words, its page and its sockets, in place of marimo."""
     seen = {}
 
     def run_module(name, run_name):
         seen["words"] = sys.argv
+        seen["sockets"] = uvicorn.Server.__dict__["run"].keywords["sockets"]
         seen["page"] = Path(next(word for word in sys.argv if word.endswith("app.py"))).read_text()
 
     monkeypatch.setattr(runpy, "run_module", run_module)
+    monkeypatch.setattr(uvicorn.Server, "run", uvicorn.Server.run)  # what `serve` puts there goes with the test
     monkeypatch.setattr(sys, "argv", ["scaling"])
     monkeypatch.setattr(serving, "find_spec", lambda name: object())
     return seen
@@ -61,6 +65,19 @@ def test_a_port_that_is_taken_is_said_and_passed_over_where_none_was_asked_for(s
         monkeypatch.setattr(serving, "FIRST_PORT", port)
         serve(tmp_path)
         assert started["words"][started["words"].index("--port") + 1] != str(port)
+
+
+def test_the_port_is_held_from_before_it_is_printed(started, tmp_path, monkeypatch):
+    """Of two dashboards that start in the same second each has its own."""
+    ports = []
+    for _ in range(2):
+        serve(tmp_path)
+        (listener,) = started["sockets"]
+        port = int(started["words"][started["words"].index("--port") + 1])
+        socket.create_connection(("127.0.0.1", port)).close()
+        assert listener.getsockname()[1] == port
+        ports.append(listener)
+    assert len({listener.getsockname() for listener in ports}) == 2
 
 
 @pytest.mark.parametrize("port", [-1, 70000])
