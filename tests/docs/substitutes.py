@@ -134,7 +134,7 @@ COMMANDS = {
     "make reliability": Run(("make --dry-run reliability",), "an hour", (r"RELIABILITY=all",)),
     "make soak MINUTES=60": Run(("make --dry-run soak MINUTES=60",), "an hour", (r"soak 60",)),
     # Bring a task
-    FILE: Run((f"{FILE} --dry-run",), MAIN, (PARAMETERS,)),
+    FILE: Run((f"{FILE} --dir runs/sums --dry-run",), MAIN, (PARAMETERS,)),
     # Where it runs
     "srun --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 scaling run pod --dir runs/pod": Run((POD,), HOSTS),
     'gcloud compute tpus tpu-vm ssh NAME --worker=all --command "scaling run pod --dir /shared/pod"': Run(
