@@ -77,6 +77,12 @@ def test_analysis_imports_of_scaling_only_the_records(name):
     assert {o for o in imports(name) if package(o) in ("scaling", "sweeps")} <= allowed
 
 
+@pytest.mark.parametrize("name", [name for name in MODULES if package(name) in ("sweeps", "benchmarks")])
+def test_sweeps_ask_analysis_as_a_process_and_nobody_needs_benchmarks(name):
+    theirs = {"sweeps": ("scaling",), "benchmarks": ("scaling", "analysis")}[package(name)]
+    assert {package(o) for o in imports(name)} & set(PACKAGES) <= {package(name), *theirs}
+
+
 def test_the_records_need_the_standard_library_only():
     for name in (*RECORDS, "scaling"):
         assert {package(other) for other in imports(name) - RECORDS} <= sys.stdlib_module_names
