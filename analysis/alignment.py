@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves import Floats
+from analysis.arrays import Floats
 from analysis.fit import CurveFit, fit_series
 from analysis.posterior import REPLICATES
 from analysis.saturation import CERTAINTY

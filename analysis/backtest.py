@@ -16,10 +16,10 @@ import numpy as np
 import polars as pl
 
 from analysis import calibration
+from analysis.arrays import QUANTILES, Floats
 from analysis.calibration import Calibration, Score
-from analysis.curves import Floats
 from analysis.estimators import wilson
-from analysis.fit import CURVES_A_CALL, LEVELS, quantiles
+from analysis.fit import CURVES_A_CALL, quantiles
 from analysis.forecast import forecast
 from analysis.peers import PEERS, peer_paths
 from analysis.posterior import MIN_POINTS, chunks, posteriors
@@ -67,7 +67,7 @@ class Forecasts:
     task: Task
     method: str
     quantiles: Floats
-    """[5, H] at `LEVELS`."""
+    """[5, H] at `QUANTILES`."""
     seconds: float
     doubt: Floats | float = 1.0
     """[H] share of the guarded view, which alone a calibration widens."""
@@ -170,7 +170,7 @@ def _peer(name: str, found: Sequence[Task]) -> list[Forecasts]:
         seconds = (time.perf_counter() - start) / len(part)
         for i, at, paths in zip(part, nodes, made, strict=True):
             s = found[i].series
-            low = np.quantile(paths.drawn, LEVELS, axis=0)
+            low = np.quantile(paths.drawn, QUANTILES, axis=0)
             low[2] = paths.middle
             values = s.to_y(low if s.factor > 0 else low[::-1])
             logs = np.log(found[i].compute)

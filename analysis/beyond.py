@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from analysis.arrays import Floats
 from analysis.coverage import coverage
-from analysis.curves import Floats
 from analysis.fit import FitError
 from analysis.frontier import Exchange, exchange_rate
 from analysis.load import vote_table
@@ -45,7 +45,7 @@ class TrainTest:
 @dataclass(frozen=True)
 class MoreSamples:
     """pass@k and maj@k of these problems for k at and beyond the samples drawn. Arrays are quantiles [..., 5]
-    (`analysis.coverage.QUANTILES`)."""
+    (`analysis.arrays.QUANTILES`)."""
 
     budget: int
     drawn: int

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from analysis.curves import Floats
+from analysis.arrays import Floats
 
 FILE = Path(__file__).with_name("calibration.json")
 COVERAGE = 0.9

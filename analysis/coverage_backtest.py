@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 from scipy.special import gammaln
 
-from analysis.coverage import Floats, coverage, power_law
+from analysis.arrays import Floats
+from analysis.coverage import coverage, power_law
 from analysis.estimators import wilson
 
 FURTHER = 8

@@ -15,9 +15,10 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from analysis.arrays import NAMES
 from analysis.drawing import BLUE, GREY, VERMILION, Chart, Y, log_axis, powers, save, styled, zero_label
 from analysis.estimators import wilson
-from analysis.fit import NAMES, CurveFit, Fit, quantiles
+from analysis.fit import CurveFit, Fit, quantiles
 from analysis.forecast import Forecast
 from analysis.saturation import Answer, Estimate
 from analysis.words import certainty, value
@@ -177,7 +178,7 @@ def _marks(points: pl.DataFrame, found: CurveFit, x: alt.X, y: Y) -> list[alt.Ch
 
 
 def band_table(forecast: Forecast, past: float = PAST, inside: bool = True) -> pl.DataFrame:
-    """x (log10 compute) and `analysis.fit.NAMES`, from the regime's first point (or from the last point, unless
+    """x (log10 compute) and `analysis.arrays.NAMES`, from the regime's first point (or from the last point, unless
     `inside`) to `past` times the last; exactly at the last point too."""
     series = forecast.series
     used = series.compute[max(forecast.posterior.cut, int((~series.inside).sum()))]

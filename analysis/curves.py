@@ -21,9 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.nn import sigmoid, softplus
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from analysis.arrays import Floats
 
 FAR_LEFT = -140.0
 """E-folds that stand for no compute at all."""

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from analysis import calibration
-from analysis.curves import Floats
+from analysis.arrays import NAMES, QUANTILES, Floats
 from analysis.forecast import Forecast, forecast
 from analysis.posterior import MIN_POINTS, REPLICATES, chunks, posteriors
 from analysis.saturation import Answer, answer
@@ -18,8 +18,6 @@ from analysis.series import FitError, Series, series_of
 
 __all__ = ["CurveFit", "Fit", "FitError", "fit", "fit_series"]
 
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-NAMES = ("lo90", "lo50", "median", "hi50", "hi90")
 CURVES_A_CALL = 64
 NODES = 64
 """Computes at which paths are drawn at the most; quantiles between are interpolated in the logarithm."""
@@ -35,7 +33,7 @@ class CurveFit:
     answer: Answer
 
     def quantiles(self, compute: ArrayLike, n: ArrayLike | None = None) -> Floats:
-        """[5, X] quantiles (`LEVELS`) at compute [X], in the metric's own units.
+        """[5, X] quantiles (`QUANTILES`) at compute [X], in the metric's own units.
 
         Of the underlying level; with n [X], of an observation over that many items each, NaN for one as noisy as
         the data. Raises FitError where the curve has too few points.
@@ -97,7 +95,7 @@ def fit_series(series: Sequence[Series], replicates: int = REPLICATES, seed: int
 
 
 def quantiles(path: Forecast, compute: Floats, n: ArrayLike | None = None) -> Floats:
-    """[5, X] quantiles (`LEVELS`) of a forecast; see `CurveFit.quantiles`."""
+    """[5, X] quantiles (`QUANTILES`) of a forecast; see `CurveFit.quantiles`."""
     series = path.series
     inside = np.unique(compute)
     nodes = inside
@@ -107,7 +105,7 @@ def quantiles(path: Forecast, compute: Floats, n: ArrayLike | None = None) -> Fl
     if n is not None:
         items, order = np.broadcast_to(np.asarray(n, dtype=np.float64), compute.shape), np.argsort(compute)
         observed = np.interp(nodes, compute[order], items[order])
-    found = series.to_y(np.quantile(path.paths(nodes, observed), LEVELS, axis=0))
+    found = series.to_y(np.quantile(path.paths(nodes, observed), QUANTILES, axis=0))
     found = found if series.factor > 0 else found[::-1]
     if len(nodes) == len(inside):
         return found[:, np.searchsorted(inside, compute)]

@@ -21,8 +21,9 @@ from numpy.typing import ArrayLike
 from scipy.stats import chi2
 from scipy.stats import t as student_t
 
+from analysis.arrays import Floats
 from analysis.calibration import Calibration
-from analysis.curves import FAR_LEFT, LOG_LINEAR, Floats
+from analysis.curves import FAR_LEFT, LOG_LINEAR
 from analysis.posterior import Origin, Posterior
 from analysis.series import Series, relative_noise, spread
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from analysis.surface import INTERVAL, Floats, Points, Surface, surface
+from analysis.arrays import INTERVAL, Floats
+from analysis.surface import Points, Surface, surface
 
 __all__ = ["Exchange", "Line", "Points", "Rate", "Surface", "best_split", "exchange_rate", "surface"]
 

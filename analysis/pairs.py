@@ -16,8 +16,8 @@ from itertools import combinations
 import numpy as np
 
 from analysis.alignment import Arm, ahead, chance_ahead, common_range, log_grid
-from analysis.curves import Floats
-from analysis.saturation import INTERVAL, Estimate
+from analysis.arrays import INTERVAL, Floats
+from analysis.saturation import Estimate
 
 PAST = 10.0
 """Times the greatest compute of the data up to which arms are compared."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves import BROKEN, FAR_LEFT, LOG_LINEAR, M4, POWER, SIGMOID, Curve, Floats, Shape
+from analysis.arrays import Floats
+from analysis.curves import BROKEN, FAR_LEFT, LOG_LINEAR, M4, POWER, SIGMOID, Curve, Shape
 from analysis.search import levels, search
 from analysis.series import MOST_FLIPS, Series, relative_noise
 

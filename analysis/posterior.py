@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves import CURVES, FAR_LEFT, Curve, Floats, Shape
+from analysis.arrays import Floats
+from analysis.curves import CURVES, FAR_LEFT, Curve, Shape
 from analysis.search import levels, search
 from analysis.series import FitError, Series, redrawn
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis.arrays import Floats
 from analysis.backtest import Forecasts, Task, ours
-from analysis.curves import Floats
 from analysis.load import Way, ways
 from analysis.posterior import MIN_POINTS
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.curves import Floats
+from analysis.arrays import INTERVAL, Floats
 from analysis.forecast import Forecast
 from analysis.series import Series
 from analysis.settle import Option, options
@@ -21,7 +21,6 @@ IDENTIFIED = 0.25
 SHARE = 0.95
 FURTHEST = 6.0
 """Decades past the data up to which a compute is named; further it is "beyond"."""
-INTERVAL = (0.05, 0.5, 0.95)
 DEFINITION = (
     f"Let D be what the next 10× of compute improves: accuracy or error by so many points, a loss by a share of "
     f"itself. Saturated: P(D < {GAIN}) ≥ {CERTAINTY}. Not saturated: P(D ≥ {GAIN}) ≥ {CERTAINTY}. Otherwise: "

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from analysis.curves import Curve, Floats
+from analysis.arrays import Floats
+from analysis.curves import Curve
 
 BATCH = 64
 """Problems of one compiled call; more are cut, fewer are padded, so that a form is compiled once a width. A call

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from analysis.arrays import Floats
 from analysis.estimators import effective_size
-
-if TYPE_CHECKING:  # that module loads JAX, which only a fit needs
-    from analysis.curves import Floats
 
 WIDTH = 60
 """Most points that are fitted; more are averaged in equal steps of log compute."""

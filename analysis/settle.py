@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves import Floats
+from analysis.arrays import Floats
 from analysis.forecast import Forecast
 from analysis.series import spread
 

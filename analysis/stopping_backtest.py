@@ -19,8 +19,8 @@ import numpy as np
 import polars as pl
 
 from analysis import calibration
+from analysis.arrays import Floats
 from analysis.backtest import REPLICATES
-from analysis.curves import Floats
 from analysis.estimators import wilson
 from analysis.fit import CURVES_A_CALL
 from analysis.forecast import forecast

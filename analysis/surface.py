@@ -23,17 +23,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.arrays import INTERVAL, Floats
 from analysis.estimators import effective_size
 from analysis.series import FitError, scatter, spread
 
-Floats = NDArray[np.float64]
 REACH = 1.0
 """Decades past the data, on each side of each axis, on which the surface is stated: 10×."""
 REPLICATES = 200
 MIN_POINTS = 8
 HELD_OUT = (1 / 6, 1 / 3, 1 / 2)
 """Shares of the points, those of most compute on an axis, that the forms must predict from the others."""
-INTERVAL = (0.05, 0.5, 0.95)
 STEPS = 100
 """Of Fisher scoring, at most; twenty are usual."""
 FLAT_GRADIENT = 0.02
