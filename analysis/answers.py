@@ -28,9 +28,10 @@ import polars as pl
 from analysis import calibration, load
 from analysis.fit import CurveFit, Fit, fit, predictions
 from analysis.posterior import MIN_POINTS, FormFit
+from analysis.quantities import flops
 from analysis.saturation import DEFINITION
 from analysis.table import TableError
-from analysis.words import describe, flops, rows
+from analysis.words import describe, rows
 
 PREDICTED = ("curve", "compute", "median", "lo50", "hi50", "lo90", "hi90", "source", "interval")
 """Columns of --predict: quantiles in the table's own metric, and what they are of: observed values or levels."""

@@ -23,9 +23,9 @@ from analysis.drawing import (
     styled,
     zero_label,
 )
+from analysis.quantities import flops
 from analysis.saturation import Answer
 from analysis.study import Study
-from analysis.words import flops
 
 BEFORE = "before RL"
 START_GAP = 0.45
