@@ -24,7 +24,7 @@ from scipy.stats import t as student_t
 from analysis.arrays import Floats
 from analysis.calibration import Calibration
 from analysis.curves import FAR_LEFT, LOG_LINEAR
-from analysis.posterior import Origin, Posterior
+from analysis.posterior import Origin, Posterior, log_density
 from analysis.series import Series, relative_noise, spread
 
 PATHS = 1000
@@ -185,8 +185,7 @@ def _share(odds: ArrayLike) -> Floats:
 def log_ratio(posterior: Posterior) -> float:
     """Log-density of past continuations by the posterior view over that by the guarded view.
 
-    An origin counts by the mean over the points after it (Student's t with 4 degrees: one wild forecast tells no
-    more than that it was wild).
+    An origin counts by the mean over the points after it.
     """
     total = 0.0
     offset = _offset(posterior.series)
@@ -194,7 +193,7 @@ def log_ratio(posterior: Posterior) -> float:
         seen, own = np.log(origin.seen + offset), np.log(origin.mean + offset)
         variance = (origin.variance + origin.noise) / (origin.mean + offset) ** 2
         wider = variance + (USUAL_DRIFT * np.maximum(origin.folds, NEAR) ** GROWTH) ** 2
-        gaps = _density(seen - own, variance) - _density(seen - _guarded_at(posterior, origin), wider)
+        gaps = log_density(seen - own, variance) - log_density(seen - _guarded_at(posterior, origin), wider)
         total += float(np.mean(gaps))
     return total
 
@@ -211,10 +210,6 @@ def refutation(posterior: Posterior) -> float:
     squares = (series.size[used] * (series.level[used] - levels) ** 2 / (levels * (1 - levels))).sum(1)
     degrees = [max(int(used.sum()) - fit.theta.size, 1) for fit in posterior.fits]
     return min(0.0, float(np.max(chi2.logsf(squares, degrees)) - np.log(CHANCE)))
-
-
-def _density(gap: Floats, variance: Floats) -> Floats:
-    return -2.5 * np.log1p(gap**2 / variance / 4) - 0.5 * np.log(variance)
 
 
 def drift(posterior: Posterior) -> float:

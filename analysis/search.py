@@ -73,6 +73,18 @@ def search(curve: Curve, u: Floats, e: Floats, size: Floats, mean: Floats, sd: F
     return Found(theta, *out[:-1])
 
 
+def search_from(
+    curve: Curve, u: Floats, e: Floats, size: Floats, mean: Floats, sd: Floats, starts: Floats
+) -> tuple[Found, Floats]:
+    """As `search`, from several starts a row [N, S, K]: what the best start of each row found, and the losses
+    [N, S] of all."""
+    n, count, k = starts.shape
+    found = search(curve, *(np.repeat(a, count, 0) for a in (u, e, size, mean, sd)), starts.reshape(n * count, k))
+    loss = found.loss.reshape(n, count)
+    best = np.arange(n) * count + loss.argmin(1)
+    return Found(**{name: column[best] for name, column in vars(found).items()}), loss
+
+
 def _batched(run: Callable[..., tuple], chosen: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Runs the chosen rows `BATCH` at a time, the last batch padded; → columns over the chosen rows."""
     parts = []

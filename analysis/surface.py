@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.arrays import INTERVAL, Floats
 from analysis.estimators import effective_size
-from analysis.series import FitError, scatter, spread
+from analysis.series import FitError, counted_variance, scatter, smoothed, spread
 
 REACH = 1.0
 """Decades past the data, on each side of each axis, on which the surface is stated: 10×."""
@@ -223,7 +223,7 @@ def surface(points: Points, seed: int = 0, replicates: int = REPLICATES) -> Surf
             raise FitError(f"all points have the same {axis} compute; a surface needs several")
     rng = np.random.default_rng(seed)
     extra = _scatter(points)
-    p = (points.accuracy * points.n + 1) / (points.n + 2)
+    p = smoothed(points.accuracy, points.n)
     noise = p * (1 - p) / points.n + spread(p, extra) ** 2
     kept = np.array([np.ones(len(p), bool), *_folds(logs)])
     ends = (float(low[0]), float(low[1])), (float(high[0]), float(high[1]))
@@ -277,8 +277,7 @@ def _scatter(points: Points) -> float:
     order = np.argsort(which, kind="stable").reshape(len(train), -1)
     values = None if points.values is None else points.values[order].mean(1)
     p, n = points.accuracy[order], points.n[order]
-    smooth = (p * n + 1) / (n + 2)
-    return scatter(train, p.mean(1), (smooth * (1 - smooth) / n).mean(1) / count[0], values)
+    return scatter(train, p.mean(1), counted_variance(p, n).mean(1) / count[0], values)
 
 
 def _redraw(points: Points, extra: float, misfit: float, replicates: int, rng: np.random.Generator) -> Floats:
