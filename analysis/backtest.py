@@ -19,7 +19,7 @@ from analysis import calibration
 from analysis.arrays import QUANTILES, Floats
 from analysis.calibration import Calibration, Score
 from analysis.estimators import wilson
-from analysis.fit import CURVES_A_CALL, quantiles
+from analysis.fit import CURVES_A_CALL
 from analysis.forecast import forecast
 from analysis.peers import PEERS, peer_paths
 from analysis.posterior import MIN_POINTS, chunks, posteriors
@@ -143,7 +143,7 @@ def ours(
             task = found[i]
             path = forecast(posterior, calibrate(task.source))
             doubt = 1 - path.belief(path.folds(task.compute))
-            made.append((i, doubt, quantiles(path, task.compute, task.n)))
+            made.append((i, doubt, path.quantiles(task.compute, task.n)))
         seconds = (time.perf_counter() - start) / len(part)
         for i, doubt, values in made:
             out[i] = Forecasts(found[i], OURS, values, seconds, doubt)

@@ -31,7 +31,7 @@ from analysis.drawing import (
     zero_label,
 )
 from analysis.estimators import wilson
-from analysis.fit import CurveFit, Fit, quantiles
+from analysis.fit import CurveFit, Fit
 from analysis.forecast import Forecast
 from analysis.saturation import Answer, Estimate
 from analysis.words import certainty, value
@@ -196,7 +196,7 @@ def band_table(forecast: Forecast, past: float = PAST, inside: bool = True) -> p
     if inside:
         grid = np.concatenate([np.linspace(first, last, NODES)[:-1], grid])
     compute = np.where(grid == last, series.compute[-1], 10**grid)
-    found = np.concatenate([quantiles(forecast, part) for part in np.array_split(compute, 2)], axis=1)
+    found = np.concatenate([forecast.quantiles(part) for part in np.array_split(compute, 2)], axis=1)
     return pl.DataFrame({"x": grid} | dict(zip(NAMES, found, strict=True)))
 
 
