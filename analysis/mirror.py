@@ -30,8 +30,9 @@ from typing import Any
 
 import polars as pl
 
+from analysis.configs import config
 from analysis.drawing import save
-from analysis.load import config, estimates, outcomes
+from analysis.load import estimates, outcomes
 from analysis.progress_plot import progress
 from analysis.wandb_source import inspect
 from scaling.records import RecordError, Row, Run, tail

@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 
 from analysis.drawing import BLUE, GREEN, Chart, accuracy_axis, accuracy_top, log_axis, powers, styled
-from analysis.load import headline_budget, votes_budget
+from analysis.load import headline, votes_budget
 
 WIDTH, HEIGHT = 420, 300
 MARGIN = 0.15
@@ -20,11 +20,10 @@ def progress(estimates: pl.DataFrame) -> Chart:
 
     estimates: `analysis.load.estimates` of the evaluations so far. Train compute is that of RL once there is any.
     """
-    headline, votes = headline_budget(estimates["budget"].unique().to_list()), votes_budget(estimates)
-    means = estimates.filter(pl.col("estimator") == "mean")
+    means, votes = headline(estimates), votes_budget(estimates)
     rl = float(estimates["rl_flops"].max()) > 0  # type: ignore[arg-type]
     axis, compute = ("rl_flops", "RL train compute") if rl else ("train_flops", "Train compute")
-    trained = means.filter(pl.col("budget") == headline, pl.col(axis) > 0).sort(axis)
+    trained = means.filter(pl.col(axis) > 0).sort(axis)
     last = estimates.filter(pl.col("step") == pl.col("step").max())
     ways = {
         "thinking longer": last.filter(pl.col("estimator") == "mean"),
@@ -35,7 +34,7 @@ def progress(estimates: pl.DataFrame) -> Chart:
     top = accuracy_top(float(shown["hi95"].max()))  # type: ignore[arg-type]
     left = _panel(
         trained.with_columns(pl.lit("one sample").alias("way")), axis, f"{compute} (FLOPs)", top, [BLUE],
-        f"Thinking budget {headline}, {means['n'][0]} problems",
+        f"Thinking budget {means['budget'][0]}, {means['n'][0]} problems",
     )  # fmt: skip
     right = _panel(
         answered, "test_flops", "Test compute (FLOPs per problem)", top, [BLUE, GREEN],
