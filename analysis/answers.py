@@ -134,6 +134,7 @@ def curve(found: CurveFit) -> dict[str, Any]:
 
 
 def form(found: FormFit) -> dict[str, Any]:
+    """One fitted form as plain data; a parameter beyond what a float holds is null."""
     return {
         "form": found.curve.name,
         "formula": found.curve.formula,

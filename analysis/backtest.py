@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -55,10 +55,6 @@ class Task:
     n: Floats
     """[H] items behind each; NaN where not known."""
 
-    @property
-    def cell(self) -> tuple[str, str]:
-        return self.source, self.horizon
-
 
 @dataclass(frozen=True)
 class Forecasts:
@@ -75,11 +71,13 @@ class Forecasts:
 
 @dataclass(frozen=True)
 class Backtest:
+    """How good forecasts were."""
+
     scores: pl.DataFrame
     """A row a task and method."""
     table: pl.DataFrame
     """A row a cell and method, as `summary` makes it."""
-    overall: pl.DataFrame = field(default_factory=pl.DataFrame)
+    overall: pl.DataFrame
     """A row a method: means over cells."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
@@ -31,10 +31,11 @@ class TrainTest:
     exchange: Exchange
 
     def as_dict(self) -> dict[str, Any]:
+        """train_test of `analysis.facts`."""
         rate = self.exchange.rate
         return {
             "points": len(self.points.train),
-            "rate": None if rate is None else {"median": rate.median, "lo90": rate.lo90, "hi90": rate.hi90},
+            "rate": None if rate is None else asdict(rate),
             "reason": self.exchange.reason,
             "misfit": self.surface.misfit,
             "weights": {form.name: w for form, w in zip(FORMS, self.surface.weights, strict=True)},
@@ -60,6 +61,7 @@ class MoreSamples:
     voted_limit: Floats
 
     def as_dict(self) -> dict[str, Any]:
+        """more_samples of `analysis.facts`."""
         named = {"pass": (self.passed, self.passed_limit), "maj": (self.voted, self.voted_limit)}
         return {"budget": self.budget, "drawn": self.drawn, "problems": self.problems} | {
             name: {

@@ -33,6 +33,8 @@ UNLICENSED = ("o1_mini",)
 
 @dataclass(frozen=True)
 class Calibration:
+    """Factors on widths by how far a forecast reaches; without any, `NONE`, widths stay."""
+
     reaches: tuple[float, ...] = (1.0,)
     """Times the last compute, rising."""
     factors: tuple[float, ...] = (1.0,)

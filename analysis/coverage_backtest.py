@@ -80,6 +80,7 @@ def summary(frame: pl.DataFrame) -> dict[str, float]:
 
 
 def main(path: str) -> None:
+    """Print the errors and coverages of all models, and of those of which a right sample was seen."""
     frame = evaluate(path)
     some = frame.filter(pl.col("seen") > 0)
     for title, part in (("all models", frame), ("models with a right sample seen", some)):

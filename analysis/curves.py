@@ -46,6 +46,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Curve:
+    """A form: its function, and what a search for its parameters θ needs."""
+
     name: str
     formula: str
     reference: str
@@ -66,10 +68,12 @@ class Curve:
 
 
 def expit(x: Floats) -> Floats:
+    """The logistic function, of arrays of any shape."""
     return 1 / (1 + np.exp(-x))
 
 
 def logit(p: Floats) -> Floats:
+    """Its inverse, at shares kept off 0 and 1: where a search starts."""
     p = np.clip(p, 0.003, 0.997)
     return np.log(p / (1 - p))
 

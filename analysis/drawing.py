@@ -53,6 +53,8 @@ Chart = alt.TopLevelMixin
 Y = Callable[[str], alt.Y]
 """The vertical axis of a panel, for whichever field is drawn on it."""
 PNG_SCALE = 2
+NOTICE_WIDTH = 520
+"""Pixels, of 7 a letter."""
 FEW_POWERS = 3
 """With fewer powers of ten on an axis, their doubles and fives are labelled too."""
 
@@ -203,12 +205,12 @@ def styled(chart: Any, theme: Theme = PAPER) -> Chart:
     )  # fmt: skip
 
 
-def notice(words: str, theme: Theme = PAPER, width: int = 520) -> Chart:
+def notice(words: str, theme: Theme) -> Chart:
     """In place of a chart: why there is none."""
-    text = textwrap.wrap(words, width // 7)
+    text = textwrap.wrap(words, NOTICE_WIDTH // 7)
     mark = alt.Chart(pl.DataFrame({"x": [0]})).mark_text(align="left", baseline="top", fontSize=13, text=text)
     placed = mark.encode(x=alt.value(0), y=alt.value(0))
-    return styled(placed.properties(width=width, height=18 * len(text)), theme)
+    return styled(placed.properties(width=NOTICE_WIDTH, height=18 * len(text)), theme)
 
 
 def save(chart: Chart, path: str | Path) -> Path:

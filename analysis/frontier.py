@@ -56,6 +56,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Exchange:
+    """What train compute is worth in test compute."""
+
     rate: Rate | None
     """None: not identified."""
     reason: str

@@ -59,6 +59,7 @@ def plot_frontier(surface: Surface, points: Points, theme: Theme = PAPER) -> Cha
 
 
 def headline(found: Exchange) -> str:
+    """The exchange rate with its interval, or that there is none."""
     if found.rate is None:
         return "Train against test compute: no exchange rate is identified"
     median, lo, hi = (times(v) for v in (found.rate.median, found.rate.lo90, found.rate.hi90))

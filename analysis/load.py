@@ -241,6 +241,7 @@ class Way:
     """Rows of `estimates`."""
 
     def series(self) -> Series:
+        """The curve as it is fitted: problems' own accuracies over FLOPs."""
         rows = self.points.sort(self.axis)
         values = np.array(rows["values"].to_list(), dtype=np.float64).reshape(len(rows), -1)
         draws = rows["draws"].to_numpy().astype(np.float64)

@@ -91,6 +91,7 @@ class Sent:
     manifests: set[str] = field(default_factory=set)
 
     def add(self, point: Mapping[str, Any]) -> None:
+        """Count a point of the log, or one that is sent now."""
         self.points = max(self.points, int(point.get("_step", self.points)) + 1)
         if CHECKPOINT in point:
             self.evaluations.add(point[CHECKPOINT])

@@ -112,6 +112,7 @@ class Posterior:
 
     @property
     def weights(self) -> Floats:
+        """[F] of the forms, summing to 1."""
         return np.array([fit.weight for fit in self.fits])
 
     def levels(self, folds: Floats) -> Floats:

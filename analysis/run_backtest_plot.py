@@ -26,6 +26,7 @@ def plot_run_backtest(found: RunBacktest) -> Chart:
 
 
 def title(one: Comparison) -> str:
+    """Which curve, and how much of it was hidden."""
     return f"{one.made.task.curve}, last {one.hidden:.2g}× hidden"
 
 

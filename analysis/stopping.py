@@ -25,6 +25,8 @@ from analysis.series import Series, series_of
 
 @dataclass(frozen=True)
 class Decision:
+    """Whether one arm goes on, and why."""
+
     arm: str
     stop: bool
     probability: float | None

@@ -16,14 +16,14 @@ an interval says how far the forms and replicates disagree, which is not a promi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.arrays import INTERVAL, Floats
+from analysis.arrays import Floats
 from analysis.estimators import effective_size
 from analysis.series import FitError, counted_variance, scatter, smoothed, spread
 
@@ -90,6 +90,8 @@ class Points:
 
 @dataclass(frozen=True)
 class Form:
+    """One way for accuracy to depend on both computes."""
+
     name: str
     formula: str
     basis: Callable[[Floats, Floats, float, float], Floats]
@@ -140,7 +142,6 @@ class Surface:
     """[K] best parameters of each form of `FORMS`."""
     weights: tuple[float, ...]
     """Of each form, by held-out error; equal where none could be held out."""
-    held_out_rmse: tuple[float | None, ...]
     converged: tuple[bool, ...]
     replicates: tuple[Floats, ...]
     """[R, K] bootstrap replicates of each form; each time one form is used, as often as its weight says."""
@@ -164,10 +165,6 @@ class Surface:
         for i, form in enumerate(FORMS):
             out[used == i] = _accuracy(form, self.replicates[i][used == i], _basis(form, *place))
         return np.where(outside.reshape(-1), np.nan, out)
-
-    def quantiles(self, train: ArrayLike, test: ArrayLike, levels: Sequence[float] = INTERVAL) -> Floats:
-        """Quantiles of accuracy over the replicates: FLOPs [X] → [len(levels), X]."""
-        return np.quantile(self.predict(train, test), levels, axis=0)
 
     def iso(self, levels: ArrayLike, test: ArrayLike) -> Floats:
         """Train compute of the best surface at accuracies [L] and test computes [X], FLOPs → FLOPs [L, X].
@@ -257,7 +254,6 @@ def surface(points: Points, seed: int = 0, replicates: int = REPLICATES) -> Surf
         high=ends[1],
         thetas=tuple(thetas),
         weights=tuple((weights / weights.sum()).tolist()),
-        held_out_rmse=tuple(float(np.sqrt(np.mean(e))) if e else None for e in errors),
         converged=tuple(flat),
         replicates=tuple(bootstrap),
         scatter=extra,
