@@ -22,6 +22,8 @@ LEVELS = ("accuracy", "median", "lo50", "hi50", "lo90", "hi90", "lo95", "hi95")
 
 @dataclass(frozen=True)
 class Accuracy:
+    """An axis, and how tables are placed on it."""
+
     logit: bool
     axis: Y
     """Of a column that `place` has placed."""

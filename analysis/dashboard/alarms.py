@@ -24,6 +24,8 @@ FALSE_LINES = 0.05
 
 @dataclass(frozen=True)
 class Ends:
+    """A metric at the start and at the end of RL."""
+
     start: float
     end: float
 

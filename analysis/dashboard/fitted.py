@@ -23,6 +23,8 @@ INTERVAL = ("lo90", "median", "hi90")
 
 @dataclass(frozen=True)
 class Choice:
+    """What is looked at, and how it is drawn."""
+
     budget: int
     """Thinking tokens."""
     samples: int
@@ -45,6 +47,7 @@ class Choice:
 
     @property
     def words(self) -> str:
+        """The way of answering, as titles name it."""
         return f"budget {self.budget}, {ESTIMATORS[self.estimator].format(self.samples)}"
 
 
