@@ -112,14 +112,19 @@ class Directory:
 
     # Attempts
 
+    @property
+    def attempts_file(self) -> Path:
+        """A row a start; `attempts` and `add` read and write it."""
+        return self.path / "attempts.jsonl"
+
     def attempts(self) -> dict[str, Attempt]:
         """The last attempt of each run."""
-        rows = records.read(self.path / "attempts.jsonl", ATTEMPT_KEY)
+        rows = records.read(self.attempts_file, ATTEMPT_KEY)
         return {row["run"]: Attempt(**row) for row in rows}
 
     def add(self, attempts: Iterable[Attempt]) -> None:
         """Record attempts that have been made."""
-        records.append(self.path / "attempts.jsonl", [asdict(attempt) for attempt in attempts])
+        records.append(self.attempts_file, [asdict(attempt) for attempt in attempts])
 
     def ended(self) -> dict[str, Ended]:
         """Runs that the stopping rule ended, and that nobody asked for since."""
