@@ -1,4 +1,4 @@
-"""What all charts share (Altair): colours, type, logarithmic axes, and how one is written to a file.
+"""What all charts share (Altair): colours, type, axes, and how one is written to a file.
 
 Colours are Okabe and Ito's, distinct for every kind of colour vision.
 """
@@ -177,7 +177,7 @@ def accuracy_axis(top: float, title: str | None) -> Y:
 
 
 def accuracy_top(highest: float) -> float:
-    """Where an accuracy axis ends that has this accuracy in sight: the tenth above it."""
+    """Where an accuracy axis ends that has this accuracy in sight: a tenth, at least .02 above it, at most 1."""
     return min(1.0, math.ceil(10 * highest + 0.2) / 10)
 
 
