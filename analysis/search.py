@@ -84,7 +84,8 @@ def search_from(
     """As `search`, from several starts a row [N, S, K]: what the best start of each row found, and the losses
     [N, S] of all."""
     n, count, k = starts.shape
-    found = search(curve, *(np.repeat(a, count, 0) for a in (u, e, size, mean, sd)), starts.reshape(n * count, k))
+    repeated = [np.repeat(a, count, 0) for a in (u, e, size, mean, sd)]
+    found = search(curve, *repeated, start=starts.reshape(n * count, k))
     loss = found.loss.reshape(n, count)
     best = np.arange(n) * count + loss.argmin(1)
     return Found(**{name: column[best] for name, column in vars(found).items()}), loss
