@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves import Floats
+from analysis.arrays import Floats
 from analysis.fit import CurveFit, fit_series
 from analysis.posterior import REPLICATES
-from analysis.saturation import CERTAINTY
 from analysis.series import Series
 
 
@@ -33,6 +32,7 @@ class Arm:
 
     @property
     def series(self) -> Series:
+        """What was fitted."""
         return self.found.series
 
     def levels(self, compute: Floats) -> Floats:
@@ -62,13 +62,6 @@ def common_range(found: Sequence[Arm]) -> tuple[float, float]:
     """The least compute that all arms have, and the greatest that any has."""
     inside = [arm.series.compute[arm.series.inside] for arm in found]
     return max(float(c[0]) for c in inside), max(float(c[-1]) for c in inside)
-
-
-def ahead(probability: float, first: str, second: str) -> str:
-    """The first or the second, by the probability that it is the first; "cannot tell" without `CERTAINTY`."""
-    if probability >= CERTAINTY:
-        return first
-    return second if 1 - probability >= CERTAINTY else "cannot tell"
 
 
 def chance_ahead(lead: Floats) -> float:

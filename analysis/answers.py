@@ -29,9 +29,10 @@ from analysis import calibration, load
 from analysis.fit import CurveFit, Fit, fit, predictions
 from analysis.outputs import unusable, unusable_folder, write
 from analysis.posterior import MIN_POINTS, FormFit
+from analysis.quantities import flops
 from analysis.saturation import DEFINITION
 from analysis.table import TableError
-from analysis.words import describe, flops, rows
+from analysis.words import describe, rows
 
 PREDICTED = ("curve", "compute", "median", "lo50", "hi50", "lo90", "hi90", "source", "interval")
 """Columns of --predict: quantiles in the table's own metric, and what they are of: observed values or levels."""
@@ -131,6 +132,7 @@ def curve(found: CurveFit) -> dict[str, Any]:
 
 
 def form(found: FormFit) -> dict[str, Any]:
+    """One fitted form as plain data; a parameter beyond what a float holds is null."""
     return {
         "form": found.curve.name,
         "formula": found.curve.formula,

@@ -50,6 +50,8 @@ class Win:
 
 @dataclass(frozen=True)
 class Comparison:
+    """Arms held against each other."""
+
     arms: tuple[Arm, ...]
     pairs: tuple[Pair, ...]
     """Every two arms, in their order."""

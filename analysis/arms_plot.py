@@ -13,8 +13,8 @@ import polars as pl
 from analysis.alignment import Arm, common_range
 from analysis.arms import Comparison
 from analysis.arms_words import verdict
-from analysis.curve_plot import band_table, bands, round_step
-from analysis.drawing import COLOURS, SHAPES, Chart, Y, log_axis, powers, styled
+from analysis.curve_plot import band_table, bands
+from analysis.drawing import COLOURS, SHAPES, Chart, compute_title, log_axis, metric_axis, powers, styled
 from analysis.pairs import PAST
 
 WIDTH, HEIGHT, LOWER = 620, 360, 130
@@ -32,9 +32,7 @@ def plot_arms(found: Comparison) -> Chart:
     first = min(float(arm.series.compute[arm.series.inside][0]) for arm in found.arms)
     low, high = math.log10(first), math.log10(PAST * end)
     span = high - low
-    unit = found.arms[0].series.unit.replace("_", " ")
-    title = "Compute" if unit == "compute" else f"Compute ({unit})"
-    x = log_axis(title, low - 0.03 * span, high + 0.02 * span, low)
+    x = log_axis(compute_title(found.arms[0].series.unit), low - 0.03 * span, high + 0.02 * span, low)
     upper = _levels(found, x, low, high, end)
     lower = _chances(found, x, low, high)
     title = alt.TitleParams(text=textwrap.wrap(verdict(found.wins, end), 72))
@@ -51,9 +49,9 @@ def _levels(found: Comparison, x: alt.X, low: float, high: float, end: float) ->
     tables = [band_table(arm.found.forecast, PAST * end / arm.series.compute[-1]) for arm in found.arms]  # type: ignore[arg-type]
     points = pl.concat([_points(arm) for arm in found.arms])
     values = np.concatenate([points["value"], *(t[name] for t in tables for name in ("lo90", "hi90"))])
-    domain = float(values.min()), float(values.max())
+    least, most = float(values.min()), float(values.max())
     metric = found.arms[0].series.metric
-    y = _axis(metric, domain)
+    y = metric_axis(metric, least, max(most, least + 1e-9), TICKS, margin=0.03 * (most - least))
     layers = []
     for i, (arm, table) in enumerate(zip(found.arms, tables, strict=True)):
         layers += bands(table, math.log10(arm.series.compute[-1]), x, y, COLOURS[i % len(COLOURS)])
@@ -74,24 +72,6 @@ def _points(arm: Arm) -> pl.DataFrame:
     return pl.DataFrame(
         {"arm": arm.name, "x": np.log10(compute), "compute": compute, "value": arm.series.y[inside]}
     )
-
-
-def _axis(metric: str, domain: tuple[float, float]) -> Y:
-    low, high = domain
-    step = round_step(max(high - low, 1e-9), TICKS)
-    style = "~g" if metric == "loss" else f".{max(0, -2 - math.floor(math.log10(step) + 1e-9))}%"
-    margin = 0.03 * (high - low)
-    ticks = np.arange(math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6) + 1) * step
-
-    def axis(field: str) -> alt.Y:
-        return alt.Y(
-            f"{field}:Q",
-            title=metric.capitalize(),
-            scale=alt.Scale(domain=[low - margin, high + margin], nice=False, zero=False),
-            axis=alt.Axis(format=style, values=ticks.tolist()),
-        )
-
-    return axis
 
 
 def _chances(found: Comparison, x: alt.X, low: float, high: float) -> Any:

@@ -24,9 +24,10 @@ from analysis.answers import calibration_facts, curve
 from analysis.arms import DEFINITION, Comparison, Win, compare
 from analysis.outputs import unusable_folder
 from analysis.pairs import PAST
+from analysis.quantities import chance, flops, percent, points, signed
 from analysis.saturation import Estimate
 from analysis.table import TableError
-from analysis.words import flops, interval, percent, points
+from analysis.words import interval
 
 
 def answer(
@@ -79,13 +80,6 @@ def _best(win: Win) -> str:
     return shown if win.best == leader else f"cannot tell; most likely {shown}"
 
 
-def chance(probability: float) -> str:
-    """A probability for a person; what is all but certain is not told apart."""
-    if 0.01 <= probability <= 0.99:
-        return f"{probability:.2f}"
-    return "> 0.99" if probability > 0.5 else "< 0.01"
-
-
 def text(found: dict[str, Any]) -> str:
     """`facts` for a terminal."""
     arms, unit = found["arms"], found["arms"][0]["unit"]
@@ -116,9 +110,9 @@ def rows(pair: dict[str, Any], metric: str, compared: Sequence[float]) -> list[t
     first, second = pair["first"], pair["second"]
     loss = metric == "loss"
     common = f"{pair['common']:.3g}" if loss else percent(pair["common"])
-    apart = interval(Estimate(**pair["asymptote"]), _signed if loss else points)
+    apart = interval(Estimate(**pair["asymptote"]), signed if loss else points)
     needs = interval(Estimate(**pair["efficiency"]), _times)
-    crossing = "" if pair["crossing"] is None else f", at {interval(Estimate(**pair['crossing']), _compute)}"
+    crossing = "" if pair["crossing"] is None else f", at {interval(Estimate(**pair['crossing']), flops)}"
     ahead = [
         (f"{first} ahead at {flops(at)}", f"probability {chance(pair[name])}")
         for at, name in zip(compared, ("start_probability", "end_probability"), strict=True)
@@ -136,13 +130,5 @@ def _verdict(name: str, words: str) -> str:
     return name if name == "cannot tell" else f"{name} {words}"
 
 
-def _signed(gain: float | None) -> str:
-    return "beyond" if gain is None else f"{gain:+.3g}"
-
-
-def _times(ratio: float | None) -> str:
-    return "beyond" if ratio is None else f"{ratio:.2g}×"
-
-
-def _compute(compute: float | None) -> str:
-    return "beyond" if compute is None else flops(compute)
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g}×"

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from analysis import calibration
+from analysis.arrays import QUANTILES, Floats
 from analysis.calibration import Calibration, Score
-from analysis.curves import Floats
 from analysis.estimators import wilson
-from analysis.fit import CURVES_A_CALL, LEVELS, quantiles
+from analysis.fit import CURVES_A_CALL
 from analysis.forecast import forecast
 from analysis.peers import PEERS, peer_paths
 from analysis.posterior import MIN_POINTS, chunks, posteriors
@@ -55,10 +55,6 @@ class Task:
     n: Floats
     """[H] items behind each; NaN where not known."""
 
-    @property
-    def cell(self) -> tuple[str, str]:
-        return self.source, self.horizon
-
 
 @dataclass(frozen=True)
 class Forecasts:
@@ -67,7 +63,7 @@ class Forecasts:
     task: Task
     method: str
     quantiles: Floats
-    """[5, H] at `LEVELS`."""
+    """[5, H] at `QUANTILES`."""
     seconds: float
     doubt: Floats | float = 1.0
     """[H] share of the guarded view, which alone a calibration widens."""
@@ -75,11 +71,13 @@ class Forecasts:
 
 @dataclass(frozen=True)
 class Backtest:
+    """How good forecasts were."""
+
     scores: pl.DataFrame
     """A row a task and method."""
     table: pl.DataFrame
     """A row a cell and method, as `summary` makes it."""
-    overall: pl.DataFrame = field(default_factory=pl.DataFrame)
+    overall: pl.DataFrame
     """A row a method: means over cells."""
 
 
@@ -143,7 +141,7 @@ def ours(
             task = found[i]
             path = forecast(posterior, calibrate(task.source))
             doubt = 1 - path.belief(path.folds(task.compute))
-            made.append((i, doubt, quantiles(path, task.compute, task.n)))
+            made.append((i, doubt, path.quantiles(task.compute, task.n)))
         seconds = (time.perf_counter() - start) / len(part)
         for i, doubt, values in made:
             out[i] = Forecasts(found[i], OURS, values, seconds, doubt)
@@ -170,7 +168,7 @@ def _peer(name: str, found: Sequence[Task]) -> list[Forecasts]:
         seconds = (time.perf_counter() - start) / len(part)
         for i, at, paths in zip(part, nodes, made, strict=True):
             s = found[i].series
-            low = np.quantile(paths.drawn, LEVELS, axis=0)
+            low = np.quantile(paths.drawn, QUANTILES, axis=0)
             low[2] = paths.middle
             values = s.to_y(low if s.factor > 0 else low[::-1])
             logs = np.log(found[i].compute)

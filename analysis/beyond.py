@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
 
+from analysis.arrays import Floats
 from analysis.coverage import coverage
-from analysis.curves import Floats
 from analysis.fit import FitError
 from analysis.frontier import Exchange, exchange_rate
 from analysis.load import vote_table
@@ -31,10 +31,11 @@ class TrainTest:
     exchange: Exchange
 
     def as_dict(self) -> dict[str, Any]:
+        """train_test of `analysis.facts`."""
         rate = self.exchange.rate
         return {
             "points": len(self.points.train),
-            "rate": None if rate is None else {"median": rate.median, "lo90": rate.lo90, "hi90": rate.hi90},
+            "rate": None if rate is None else asdict(rate),
             "reason": self.exchange.reason,
             "misfit": self.surface.misfit,
             "weights": {form.name: w for form, w in zip(FORMS, self.surface.weights, strict=True)},
@@ -45,7 +46,7 @@ class TrainTest:
 @dataclass(frozen=True)
 class MoreSamples:
     """pass@k and maj@k of these problems for k at and beyond the samples drawn. Arrays are quantiles [..., 5]
-    (`analysis.coverage.QUANTILES`)."""
+    (`analysis.arrays.QUANTILES`)."""
 
     budget: int
     drawn: int
@@ -60,6 +61,7 @@ class MoreSamples:
     voted_limit: Floats
 
     def as_dict(self) -> dict[str, Any]:
+        """more_samples of `analysis.facts`."""
         named = {"pass": (self.passed, self.passed_limit), "maj": (self.voted, self.voted_limit)}
         return {"budget": self.budget, "drawn": self.drawn, "problems": self.problems} | {
             name: {

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from analysis.curves import Floats
+from analysis.arrays import Floats
 
 FILE = Path(__file__).with_name("calibration.json")
 COVERAGE = 0.9
@@ -33,6 +33,8 @@ UNLICENSED = ("o1_mini",)
 
 @dataclass(frozen=True)
 class Calibration:
+    """Factors on widths by how far a forecast reaches; without any, `NONE`, widths stay."""
+
     reaches: tuple[float, ...] = (1.0,)
     """Times the last compute, rising."""
     factors: tuple[float, ...] = (1.0,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ def setting(values: dict[str, Any], path: str) -> Any:
             raise RecordError(f"config.yaml: lacks {path}")
         value = value[name]
     return value
+
+
+def headline_budget(budgets: Sequence[int]) -> int:
+    """The middle one of the positive budgets (the upper of two): chosen by rule, not by its result. Tokens."""
+    positive = sorted(b for b in budgets if b > 0) or sorted(budgets)
+    return positive[len(positive) // 2]
 
 
 def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:

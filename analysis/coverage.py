@@ -25,11 +25,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaincinv, betaln, expit, gammaln, log_expit, logsumexp
 
+from analysis.arrays import QUANTILES, Floats
 from analysis.estimators import pass_at_k
 
-Floats = NDArray[np.float64]
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 HELD_OUT = 8
 """Families are weighed by how well they predict all samples from one in HELD_OUT of them."""
 THINNINGS = 4

@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 from scipy.special import gammaln
 
-from analysis.coverage import Floats, coverage, power_law
+from analysis.arrays import Floats
+from analysis.coverage import coverage, power_law
 from analysis.estimators import wilson
 
 FURTHER = 8
@@ -79,6 +80,7 @@ def summary(frame: pl.DataFrame) -> dict[str, float]:
 
 
 def main(path: str) -> None:
+    """Print the errors and coverages of all models, and of those of which a right sample was seen."""
     frame = evaluate(path)
     some = frame.filter(pl.col("seen") > 0)
     for title, part in (("all models", frame), ("models with a right sample seen", some)):

@@ -15,9 +15,23 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from analysis.drawing import BLUE, GREY, VERMILION, Chart, Y, log_axis, powers, save, styled, zero_label
+from analysis.arrays import NAMES
+from analysis.drawing import (
+    BLUE,
+    GREY,
+    VERMILION,
+    Chart,
+    Y,
+    compute_title,
+    log_axis,
+    metric_axis,
+    powers,
+    save,
+    styled,
+    zero_label,
+)
 from analysis.estimators import wilson
-from analysis.fit import NAMES, CurveFit, Fit, quantiles
+from analysis.fit import CurveFit, Fit
 from analysis.forecast import Forecast
 from analysis.saturation import Answer, Estimate
 from analysis.words import certainty, value
@@ -100,11 +114,11 @@ def _chart(found: CurveFit, past: float, size: Size, title: Title) -> Any:
     gap = min(0.45, START_GAP * span)
     low = first - (1.35 * gap if has_zero else 0.05 * span)
     high = last + (0.05 * span if found.forecast is None else 1.03 * math.log10(past))
-    x = log_axis(_compute_title(series.unit), low, high, first)
+    x = log_axis(compute_title(series.unit), low, high, first)
     points = _points(found, first - gap)
     table = None if found.forecast is None else band_table(found.forecast, past)
     domain = _domain(found, points, table)
-    y = _axis(found.series.metric, domain, size.ticks)
+    y = metric_axis(found.series.metric, *domain, size.ticks)
     layers = bands(table, last, x, y) if table is not None else []
     layers += _marks(points, found, x, y)
     layers += limit(found.answer, y, domain, size.width, size.height)
@@ -126,10 +140,6 @@ def _title(found: CurveFit, size: Size) -> Title:
     below = [*(words.split("; ") if size is IN_GRID else [words]), _scope(found)]
     lines = [textwrap.wrap(line, int(room / size.subtitle / LETTER)) for line in below]
     return textwrap.wrap(text, int(room / size.title / BOLD)), [part for line in lines for part in line]
-
-
-def _compute_title(unit: str) -> str:
-    return "Compute" if unit == "compute" else f"Compute ({unit.replace('_', ' ')})"
 
 
 def _points(found: CurveFit, zero_at: float) -> pl.DataFrame:
@@ -177,7 +187,7 @@ def _marks(points: pl.DataFrame, found: CurveFit, x: alt.X, y: Y) -> list[alt.Ch
 
 
 def band_table(forecast: Forecast, past: float = PAST, inside: bool = True) -> pl.DataFrame:
-    """x (log10 compute) and `analysis.fit.NAMES`, from the regime's first point (or from the last point, unless
+    """x (log10 compute) and `analysis.arrays.NAMES`, from the regime's first point (or from the last point, unless
     `inside`) to `past` times the last; exactly at the last point too."""
     series = forecast.series
     used = series.compute[max(forecast.posterior.cut, int((~series.inside).sum()))]
@@ -186,7 +196,7 @@ def band_table(forecast: Forecast, past: float = PAST, inside: bool = True) -> p
     if inside:
         grid = np.concatenate([np.linspace(first, last, NODES)[:-1], grid])
     compute = np.where(grid == last, series.compute[-1], 10**grid)
-    found = np.concatenate([quantiles(forecast, part) for part in np.array_split(compute, 2)], axis=1)
+    found = np.concatenate([forecast.quantiles(part) for part in np.array_split(compute, 2)], axis=1)
     return pl.DataFrame({"x": grid} | dict(zip(NAMES, found, strict=True)))
 
 
@@ -245,31 +255,8 @@ def _domain(found: CurveFit, points: pl.DataFrame, table: pl.DataFrame | None) -
     return max(low - margin, 0.0), min(high + margin, 1.0)
 
 
-def _axis(metric: str, domain: tuple[float, float], ticks: int) -> Y:
-    """In percent, unless a loss."""
-    low, high = domain
-    step = round_step(high - low, ticks)
-    places = np.arange(math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6) + 1) * step
-    style = "~g" if metric == "loss" else f".{max(0, -2 - math.floor(math.log10(step) + 1e-9))}%"
-
-    def axis(field: str) -> alt.Y:
-        return alt.Y(
-            f"{field}:Q",
-            title=metric.capitalize(),
-            scale=alt.Scale(domain=[low, high], nice=False, zero=False),
-            axis=alt.Axis(format=style, values=places.tolist()),
-        )
-
-    return axis
-
-
-def round_step(span: float, ticks: int) -> float:
-    """The least of 1, 2, 5 times a power of ten that cuts a range into no more than so many parts."""
-    power = 10 ** math.floor(math.log10(span / ticks))
-    return next(k * power for k in (1, 2, 5, 10) if k * power * ticks >= span * (1 - 1e-9))
-
-
 def verdict(found: Answer) -> str:
+    """The verdict with its probability, as a title has it."""
     if found.probability is None or found.verdict == "cannot tell":
         return "cannot tell"
     return f"{found.verdict} (probability {certainty(found)})"

@@ -21,9 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.nn import sigmoid, softplus
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from analysis.arrays import Floats
 
 FAR_LEFT = -140.0
 """E-folds that stand for no compute at all."""
@@ -47,6 +46,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Curve:
+    """A form: its function, and what a search for its parameters θ needs."""
+
     name: str
     formula: str
     reference: str
@@ -67,10 +68,12 @@ class Curve:
 
 
 def expit(x: Floats) -> Floats:
+    """The logistic function, of arrays of any shape."""
     return 1 / (1 + np.exp(-x))
 
 
 def logit(p: Floats) -> Floats:
+    """Its inverse, at shares kept off 0 and 1: where a search starts."""
     p = np.clip(p, 0.003, 0.997)
     return np.log(p / (1 - p))
 

@@ -1,4 +1,4 @@
-"""What all charts share (Altair): colours, type, logarithmic axes, and how one is written to a file.
+"""What all charts share (Altair): colours, type, axes, and how one is written to a file.
 
 Colours are Okabe and Ito's, distinct for every kind of colour vision.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
 import vl_convert
 
@@ -52,6 +53,8 @@ Chart = alt.TopLevelMixin
 Y = Callable[[str], alt.Y]
 """The vertical axis of a panel, for whichever field is drawn on it."""
 PNG_SCALE = 2
+NOTICE_WIDTH = 520
+"""Pixels, of 7 a letter."""
 FEW_POWERS = 3
 """With fewer powers of ten on an axis, their doubles and fives are labelled too."""
 
@@ -119,7 +122,67 @@ def zero_label(x: alt.X, at: float, height: float) -> list[alt.Chart]:
     return [base.encode(x=x, y=alt.value(height + 17), text=alt.value("0"))]
 
 
+def compute_title(unit: str) -> str:
+    """Of an axis of compute in anybody's unit; "compute" where none is known."""
+    return "Compute" if unit == "compute" else f"Compute ({unit.replace('_', ' ')})"
+
+
+def round_ticks(low: float, high: float, most: int) -> tuple[list[float], str]:
+    """Round numbers from low to high that cut it into no more than `most` parts, and the d3 format that writes all
+    of them in percent."""
+    step = round_step(high - low, most)
+    places = np.arange(math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6) + 1) * step
+    return places.tolist(), f".{max(0, -2 - math.floor(math.log10(step) + 1e-9))}%"
+
+
+def round_step(span: float, parts: int) -> float:
+    """The least of 1, 2, 5 times a power of ten that cuts a range into no more than so many parts."""
+    power = 10 ** math.floor(math.log10(span / parts))
+    return next(k * power for k in (1, 2, 5, 10) if k * power * parts >= span * (1 - 1e-9))
+
+
+def values_axis(title: str, domain: tuple[float, float], places: Sequence[float], **style: Any) -> Y:
+    """A linear axis over exactly this domain, labelled at these places; style: more of `altair.Axis`."""
+
+    def axis(field: str) -> alt.Y:
+        return alt.Y(
+            f"{field}:Q",
+            title=title,
+            scale=alt.Scale(domain=list(domain), nice=False, zero=False),
+            axis=alt.Axis(values=list(places), **style),
+        )
+
+    return axis
+
+
+def metric_axis(metric: str, low: float, high: float, ticks: int, margin: float = 0.0) -> Y:
+    """A metric's values, in percent unless a loss; `margin`, in its unit, is left free at either end."""
+    places, percent = round_ticks(low, high, ticks)
+    style = "~g" if metric == "loss" else percent
+    return values_axis(metric.capitalize(), (low - margin, high + margin), places, format=style)
+
+
+def accuracy_axis(top: float, title: str | None) -> Y:
+    """Accuracy from 0 to `top`, in percent."""
+
+    def axis(field: str) -> alt.Y:
+        return alt.Y(
+            f"{field}:Q",
+            title=title,
+            scale=alt.Scale(domain=[0, top], nice=False, clamp=True),
+            axis=alt.Axis(format=".0%", tickCount=6),
+        )
+
+    return axis
+
+
+def accuracy_top(highest: float) -> float:
+    """Where an accuracy axis ends that has this accuracy in sight: a tenth, at least .02 above it, at most 1."""
+    return min(1.0, math.ceil(10 * highest + 0.2) / 10)
+
+
 def styled(chart: Any, theme: Theme = PAPER) -> Chart:
+    """The chart with type, colours and legends of all charts, which are of the theme where they are not data's."""
     ink = {"labelColor": theme.ink, "titleColor": theme.ink}
     return chart.configure(  # in one call: each copies the whole chart
         font="Helvetica, Arial, sans-serif",
@@ -142,12 +205,12 @@ def styled(chart: Any, theme: Theme = PAPER) -> Chart:
     )  # fmt: skip
 
 
-def notice(words: str, theme: Theme = PAPER, width: int = 520) -> Chart:
+def notice(words: str, theme: Theme) -> Chart:
     """In place of a chart: why there is none."""
-    text = textwrap.wrap(words, width // 7)
+    text = textwrap.wrap(words, NOTICE_WIDTH // 7)
     mark = alt.Chart(pl.DataFrame({"x": [0]})).mark_text(align="left", baseline="top", fontSize=13, text=text)
     placed = mark.encode(x=alt.value(0), y=alt.value(0))
-    return styled(placed.properties(width=width, height=18 * len(text)), theme)
+    return styled(placed.properties(width=NOTICE_WIDTH, height=18 * len(text)), theme)
 
 
 def save(chart: Chart, path: str | Path) -> Path:

@@ -137,8 +137,8 @@ def _decades(compute: Any) -> float:
 
 
 def _compute(found: Study) -> list[dict[str, Any]]:
-    """By phase, the last step's ledger, or the last checkpoint's where that counts more; evaluation by its "
-    "rows."""
+    """By phase, the last step's ledger, or the last checkpoint's where that counts more; evaluation by its own
+    rows."""
     ledgers = [row["ledger"] for row in last_ledgers(found.run.path)]
     flops, tokens, seconds = (
         {

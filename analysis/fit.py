@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from analysis import calibration
-from analysis.curves import Floats
+from analysis.arrays import NAMES, Floats
 from analysis.forecast import Forecast, forecast
 from analysis.posterior import MIN_POINTS, REPLICATES, chunks, posteriors
 from analysis.saturation import Answer, answer
@@ -18,11 +18,12 @@ from analysis.series import FitError, Series, series_of
 
 __all__ = ["CurveFit", "Fit", "FitError", "fit", "fit_series"]
 
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-NAMES = ("lo90", "lo50", "median", "hi50", "hi90")
 CURVES_A_CALL = 64
-NODES = 64
-"""Computes at which paths are drawn at the most; quantiles between are interpolated in the logarithm."""
+"""Curves that are searched together: rows are padded to the longest of a call."""
+PREDICTIONS = {"source": pl.String, "curve": pl.String, "compute": pl.Float64} | {
+    name: pl.Float64 for name in ("median", "lo50", "hi50", "lo90", "hi90")
+}
+"""Columns of forecasts: compute in the curve's own unit, quantiles in the metric's."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,10 @@ class CurveFit:
     answer: Answer
 
     def quantiles(self, compute: ArrayLike, n: ArrayLike | None = None) -> Floats:
-        """[5, X] quantiles (`LEVELS`) at compute [X], in the metric's own units.
-
-        Of the underlying level; with n [X], of an observation over that many items each, NaN for one as noisy as
-        the data. Raises FitError where the curve has too few points.
-        """
+        """As `Forecast.quantiles`, [5, X]. Raises FitError where the curve has too few points for a forecast."""
         if self.forecast is None:
             raise FitError(f"{self.series.name}: {self.answer.reason}")
-        return quantiles(self.forecast, np.asarray(compute, dtype=np.float64), n)
+        return self.forecast.quantiles(compute, n)
 
 
 @dataclass(frozen=True)
@@ -52,11 +49,10 @@ class Fit:
     curves: tuple[CurveFit, ...]
 
     def predict(self, compute: ArrayLike) -> pl.DataFrame:
-        """Level of every fitted curve at every compute: source, curve, compute, median, lo50, hi50, lo90, hi90."""
+        """Level of every fitted curve at every compute, a row each: `PREDICTIONS`."""
         at = np.atleast_1d(np.asarray(compute, dtype=np.float64))
-        fitted = [found for found in self.curves if found.forecast is not None]
-        frames = [_predictions(found.series, at, found.quantiles(at)) for found in fitted]
-        return pl.concat(frames) if frames else _predictions(None, at[:0], np.zeros((5, 0)))
+        frames = [_predicted(curve, at) for curve in self.curves if curve.forecast is not None]
+        return pl.concat([pl.DataFrame(schema=PREDICTIONS), *frames])
 
     def saturation(self) -> pl.DataFrame:
         """A row a curve: verdict, probability, and every estimate with its 90% interval."""
@@ -79,64 +75,36 @@ def fit(frame: pl.DataFrame, replicates: int = REPLICATES, seed: int = 0) -> Fit
 
 def fit_series(series: Sequence[Series], replicates: int = REPLICATES, seed: int = 0) -> list[CurveFit]:
     """Fit series that are at hand. A series of too few points has no forecast, and an answer that says so."""
-    found: dict[int, CurveFit] = {}
-    enough = []
-    for i, s in enumerate(series):
-        usable = len(np.unique(s.compute[s.inside]))
-        if usable < MIN_POINTS:
-            reason = f"{usable} points with compute; a fit needs {MIN_POINTS}"
-            found[i] = CurveFit(s, None, answer(s, None, reason))
-        else:
-            enough.append(i)
+    usable = [len(np.unique(s.compute[s.inside])) for s in series]
+    enough = [i for i, points in enumerate(usable) if points >= MIN_POINTS]
+    paths: dict[int, Forecast] = {}
     for part in chunks([series[i] for i in enough], CURVES_A_CALL):
         chosen = [enough[j] for j in part]
-        for i, posterior in zip(chosen, posteriors([series[i] for i in chosen], replicates, seed), strict=True):
-            path = forecast(posterior, calibration.load(), seed)
-            found[i] = CurveFit(series[i], path, answer(series[i], path))
-    return [found[i] for i in range(len(series))]
-
-
-def quantiles(path: Forecast, compute: Floats, n: ArrayLike | None = None) -> Floats:
-    """[5, X] quantiles (`LEVELS`) of a forecast; see `CurveFit.quantiles`."""
-    series = path.series
-    inside = np.unique(compute)
-    nodes = inside
-    if len(inside) > NODES and inside[0] > 0:
-        nodes = np.exp(np.linspace(np.log(inside[0]), np.log(inside[-1]), NODES))
-    observed = None
-    if n is not None:
-        items, order = np.broadcast_to(np.asarray(n, dtype=np.float64), compute.shape), np.argsort(compute)
-        observed = np.interp(nodes, compute[order], items[order])
-    found = series.to_y(np.quantile(path.paths(nodes, observed), LEVELS, axis=0))
-    found = found if series.factor > 0 else found[::-1]
-    if len(nodes) == len(inside):
-        return found[:, np.searchsorted(inside, compute)]
-    return np.stack([np.interp(np.log(compute), np.log(nodes), row) for row in found])
+        fitted = posteriors([series[i] for i in chosen], replicates, seed)
+        paths |= {i: forecast(one, calibration.load(), seed) for i, one in zip(chosen, fitted, strict=True)}
+    found = []
+    for i, s in enumerate(series):
+        lacks = "" if i in paths else f"{usable[i]} points with compute; a fit needs {MIN_POINTS}"
+        found.append(CurveFit(s, paths.get(i), answer(s, paths.get(i), lacks)))
+    return found
 
 
 def predictions(found: Fit, frame: pl.DataFrame) -> pl.DataFrame:
     """What is forecast for every holdout row of a frame: an observation over its n items, or one as noisy as the
     data where n is not known; the column `interval` says which."""
-    frames = []
+    frames = [pl.DataFrame(schema=PREDICTIONS | {"interval": pl.String})]
     hidden = frame.filter(split="holdout")
     for curve in found.curves:
         rows = hidden.filter(pl.col("source").eq_missing(curve.series.source), curve=curve.series.name)
         if curve.forecast is None or rows.is_empty():
             continue
         compute, n = rows["compute"].to_numpy(), rows["n"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        table = _predictions(curve.series, compute, curve.quantiles(compute, n))
-        known = pl.Series("interval", ["observed, noise as in the data" if np.isnan(v) else "observed" for v in n])
-        frames.append(table.with_columns(known))
-    return pl.concat(frames) if frames else _predictions(None, np.zeros(0), np.zeros((5, 0)))
+        known = ["observed, noise as in the data" if np.isnan(items) else "observed" for items in n]
+        frames.append(_predicted(curve, compute, n).with_columns(interval=pl.Series(known)))
+    return pl.concat(frames)
 
 
-def _predictions(series: Series | None, compute: Floats, found: Floats) -> pl.DataFrame:
-    columns = dict(zip(NAMES, found, strict=True))
-    return pl.DataFrame(
-        {
-            "source": pl.Series([None if series is None else series.source] * len(compute), dtype=pl.String),
-            "curve": pl.Series(["" if series is None else series.name] * len(compute), dtype=pl.String),
-            "compute": compute,
-        }
-        | {name: columns[name] for name in ("median", "lo50", "hi50", "lo90", "hi90")}
-    )
+def _predicted(curve: CurveFit, compute: Floats, n: Floats | None = None) -> pl.DataFrame:
+    columns = {"source": curve.series.source, "curve": curve.series.name, "compute": compute}
+    columns |= dict(zip(NAMES, curve.quantiles(compute, n), strict=True))
+    return pl.DataFrame(columns, schema_overrides=PREDICTIONS).select(list(PREDICTIONS))

@@ -21,12 +21,15 @@ from numpy.typing import ArrayLike
 from scipy.stats import chi2
 from scipy.stats import t as student_t
 
+from analysis.arrays import QUANTILES, Floats
 from analysis.calibration import Calibration
-from analysis.curves import FAR_LEFT, LOG_LINEAR, Floats
-from analysis.posterior import Origin, Posterior
+from analysis.curves import FAR_LEFT, LOG_LINEAR
+from analysis.posterior import Origin, Posterior, log_density
 from analysis.series import Series, relative_noise, spread
 
 PATHS = 1000
+NODES = 64
+"""Computes at which paths are drawn at the most; quantiles between are interpolated in the logarithm."""
 Z90 = 1.6448536269514722
 OFFSET = 0.02
 """Of levels that are errors: below it, what is absolute counts, not what is relative."""
@@ -68,7 +71,7 @@ SKILL_TEMPER = 0.5
 
 @dataclass(frozen=True)
 class Forecast:
-    """Paths of one curve."""
+    """Paths of one curve. Compute is in the series' own unit."""
 
     posterior: Posterior
     calibration: Calibration
@@ -87,9 +90,11 @@ class Forecast:
 
     @property
     def series(self) -> Series:
+        """What was fitted."""
         return self.posterior.series
 
     def folds(self, compute: Floats) -> Floats:
+        """E-folds of compute past the last point."""
         with np.errstate(divide="ignore"):
             return np.maximum(np.log(np.asarray(compute, dtype=np.float64) / self.series.compute[-1]), FAR_LEFT)
 
@@ -126,6 +131,27 @@ class Forecast:
         vague = np.log(np.maximum(drawn.var(0) / ((above + below) / 2 + 1e-12), 1.0))
         return drawn, other, _share(self.odds - OVERREACH * reach**4 - VAGUENESS * vague)
 
+    def quantiles(self, compute: ArrayLike, n: ArrayLike | None = None) -> Floats:
+        """[5, X] quantiles (`QUANTILES`) at compute [X], in the metric's own units.
+
+        Of the underlying level; with n [X], of an observation over that many items each, NaN for one as noisy as
+        the data.
+        """
+        compute, series = np.asarray(compute, dtype=np.float64), self.series
+        inside = np.unique(compute)
+        nodes = inside
+        if len(inside) > NODES and inside[0] > 0:
+            nodes = np.exp(np.linspace(np.log(inside[0]), np.log(inside[-1]), NODES))
+        observed = None
+        if n is not None:
+            items, order = np.broadcast_to(np.asarray(n, dtype=np.float64), compute.shape), np.argsort(compute)
+            observed = np.interp(nodes, compute[order], items[order])
+        found = series.to_y(np.quantile(self.paths(nodes, observed), QUANTILES, axis=0))
+        found = found if series.factor > 0 else found[::-1]
+        if len(nodes) == len(inside):
+            return found[:, np.searchsorted(inside, compute)]
+        return np.stack([np.interp(np.log(compute), np.log(nodes), row) for row in found])
+
     def limits(self) -> Floats:
         """[D] levels as compute grows without bound; 0 or 1 where a form has no limit between."""
         ends = []
@@ -158,6 +184,7 @@ class Forecast:
 
 
 def forecast(posterior: Posterior, calibration: Calibration, seed: int = 0) -> Forecast:
+    """`PATHS` paths of a fitted curve, the guarded ones as much wider as the calibration says."""
     rng = np.random.default_rng(seed)
     # Systematic sampling: every form gets its share of the paths, to one path, in each view.
     edges = np.cumsum(posterior.weights)
@@ -184,8 +211,7 @@ def _share(odds: ArrayLike) -> Floats:
 def log_ratio(posterior: Posterior) -> float:
     """Log-density of past continuations by the posterior view over that by the guarded view.
 
-    An origin counts by the mean over the points after it (Student's t with 4 degrees: one wild forecast tells no
-    more than that it was wild).
+    An origin counts by the mean over the points after it.
     """
     total = 0.0
     offset = _offset(posterior.series)
@@ -193,7 +219,7 @@ def log_ratio(posterior: Posterior) -> float:
         seen, own = np.log(origin.seen + offset), np.log(origin.mean + offset)
         variance = (origin.variance + origin.noise) / (origin.mean + offset) ** 2
         wider = variance + (USUAL_DRIFT * np.maximum(origin.folds, NEAR) ** GROWTH) ** 2
-        gaps = _density(seen - own, variance) - _density(seen - _guarded_at(posterior, origin), wider)
+        gaps = log_density(seen - own, variance) - log_density(seen - _guarded_at(posterior, origin), wider)
         total += float(np.mean(gaps))
     return total
 
@@ -210,10 +236,6 @@ def refutation(posterior: Posterior) -> float:
     squares = (series.size[used] * (series.level[used] - levels) ** 2 / (levels * (1 - levels))).sum(1)
     degrees = [max(int(used.sum()) - fit.theta.size, 1) for fit in posterior.fits]
     return min(0.0, float(np.max(chi2.logsf(squares, degrees)) - np.log(CHANCE)))
-
-
-def _density(gap: Floats, variance: Floats) -> Floats:
-    return -2.5 * np.log1p(gap**2 / variance / 4) - 0.5 * np.log(variance)
 
 
 def drift(posterior: Posterior) -> float:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from analysis.surface import INTERVAL, Floats, Points, Surface, surface
+from analysis.arrays import INTERVAL, Floats
+from analysis.surface import Points, Surface, surface
 
 __all__ = ["Exchange", "Line", "Points", "Rate", "Surface", "best_split", "exchange_rate", "surface"]
 
@@ -55,6 +56,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Exchange:
+    """What train compute is worth in test compute."""
+
     rate: Rate | None
     """None: not identified."""
     reason: str

@@ -11,8 +11,8 @@ import polars as pl
 
 from analysis.drawing import PAPER, Chart, Theme, styled
 from analysis.frontier import Exchange, exchange_rate
+from analysis.quantities import times
 from analysis.surface import REACH, Points, Surface
-from analysis.words import flops
 
 CELLS = 56
 """Cells of the map along each axis."""
@@ -59,19 +59,16 @@ def plot_frontier(surface: Surface, points: Points, theme: Theme = PAPER) -> Cha
 
 
 def headline(found: Exchange) -> str:
+    """The exchange rate with its interval, or that there is none."""
     if found.rate is None:
         return "Train against test compute: no exchange rate is identified"
-    median, lo, hi = (_times(v) for v in (found.rate.median, found.rate.lo90, found.rate.hi90))
+    median, lo, hi = (times(v) for v in (found.rate.median, found.rate.lo90, found.rate.hi90))
     return f"10× train compute is worth {median} test compute (90%: {lo} to {hi})"
 
 
 def _subtitle(found: Exchange, points: Points) -> list[str]:
     scope = f"lines of equal accuracy, fitted to {len(points.train)} points (circles); paler: extrapolated"
     return [*([found.reason] if found.reason else []), scope]
-
-
-def _times(value: float) -> str:
-    return f"{value:.3g}×" if value < 1000 else f"{flops(value)}×"
 
 
 def _axis(name: str, title: str, low: float, high: float) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.configs import config, setting
+from analysis.configs import config, headline_budget, setting
 from analysis.estimators import effective_size, maj_at_k, pass_at_k, wilson
 from analysis.series import Series, from_values
 from analysis.table import CANONICAL, Note, TableError, is_table, read
@@ -242,6 +242,7 @@ class Way:
     """Rows of `estimates`."""
 
     def series(self) -> Series:
+        """The curve as it is fitted: problems' own accuracies over FLOPs."""
         rows = self.points.sort(self.axis)
         values = np.array(rows["values"].to_list(), dtype=np.float64).reshape(len(rows), -1)
         draws = rows["draws"].to_numpy().astype(np.float64)
@@ -250,23 +251,21 @@ class Way:
 
 def ways(frame: pl.DataFrame) -> tuple[Way, ...]:
     """The four curves of a run's `estimates`: over RL, over all of training, over budgets, over votes."""
-    means = frame.filter(estimator="mean", budget=headline_budget(frame["budget"].unique().to_list()))
+    means = headline(frame)
     last = means.sort("step")["checkpoint"][-1]
-    whole = means.sort("step").unique("train_flops", keep="last").sort("train_flops")
     at_last = frame.filter(checkpoint=last)
     votes = at_last.filter(estimator="maj", budget=votes_budget(frame))
     return (
         Way("rl", "RL train compute", "rl_flops", rl_points(means)),
-        Way("train", "All train compute", "train_flops", whole),
+        Way("train", "All train compute", "train_flops", train_points(means)),
         Way("budget", "Test compute, thinking longer", "test_flops", at_last.filter(estimator="mean")),
         Way("votes", "Test compute, majority vote", "test_flops", votes),
     )
 
 
-def headline_budget(budgets: Sequence[int]) -> int:
-    """The middle one of the positive budgets (the upper of two): chosen by rule, not by its result."""
-    positive = sorted(b for b in budgets if b > 0) or sorted(budgets)
-    return positive[len(positive) // 2]
+def headline(estimates: pl.DataFrame) -> pl.DataFrame:
+    """The mean accuracy of every checkpoint at the headline budget: rows of `estimates`."""
+    return estimates.filter(estimator="mean", budget=headline_budget(estimates["budget"].unique().to_list()))
 
 
 def votes_budget(estimates: pl.DataFrame) -> int:
@@ -279,6 +278,11 @@ def rl_points(means: pl.DataFrame) -> pl.DataFrame:
     before = means.filter(pl.col("rl_flops") == 0).sort("step").tail(1)
     during = means.filter(pl.col("rl_flops") > 0).unique("rl_flops", keep="last").sort("rl_flops")
     return pl.concat([before, during])
+
+
+def train_points(means: pl.DataFrame) -> pl.DataFrame:
+    """Every checkpoint, rising in train compute; of several at one compute the last."""
+    return means.sort("step").unique("train_flops", keep="last").sort("train_flops")
 
 
 def load(paths: str | Path | Sequence[str | Path], x: str | None = None, y: str | None = None) -> pl.DataFrame:

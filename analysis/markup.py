@@ -50,6 +50,7 @@ pre { background: #f5f5f5; padding: .7em 1em; font-size: .88em; white-space: pre
 
 
 def safe(value: Any) -> str:
+    """A value as escaped text."""
     return html.escape(str(value))
 
 
@@ -62,6 +63,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") ->
 
 
 def listed(lines: Iterable[Any]) -> str:
+    """An HTML list, an item a line, escaped."""
     return f"<ul>{''.join(f'<li>{safe(line)}</li>' for line in lines)}</ul>"
 
 

@@ -32,8 +32,9 @@ from typing import Any
 
 import polars as pl
 
+from analysis.configs import config
 from analysis.drawing import save
-from analysis.load import config, estimates, outcomes
+from analysis.load import estimates, outcomes
 from analysis.progress_plot import progress
 from analysis.wandb_source import inspect
 from scaling.files import RecordError, Row, tail
@@ -95,6 +96,7 @@ class Sent:
     manifests: set[str] = field(default_factory=set)
 
     def add(self, point: Mapping[str, Any]) -> None:
+        """Count a point of the log, or one that is sent now."""
         self.points = max(self.points, int(point.get("_step", self.points)) + 1)
         if CHECKPOINT in point:
             self.evaluations.add(point[CHECKPOINT])

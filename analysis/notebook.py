@@ -20,8 +20,9 @@ import vl_convert
 from analysis.drawing import PNG_SCALE, Chart, save
 from analysis.fit import CurveFit, FitError
 from analysis.load import find_runs
+from analysis.quantities import points, signed
 from analysis.table import TableError
-from analysis.words import certainty, interval, points, value
+from analysis.words import certainty, interval, value
 from scaling.files import RecordError
 
 RUNS = Path("runs")
@@ -131,7 +132,7 @@ def summary(curves: Iterable[CurveFit]) -> pl.DataFrame:
     """A row a curve, as text; estimates with their 90% intervals."""
     rows = []
     for answer in (curve.answer for curve in curves):
-        gain = points if answer.metric != "loss" else lambda y: "beyond" if y is None else f"{y:+.3g}"
+        gain = points if answer.metric != "loss" else signed
         shown = interval(answer.asymptote, lambda y, answer=answer: value(answer, y))
         rows.append(
             {

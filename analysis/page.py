@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.markup import STYLE, drawing, figure, listed, safe, table
 from analysis.posterior import REPLICATES
-from analysis.words import flops, percent, seconds
+from analysis.quantities import flops, percent, seconds, times
 
 Facts = Mapping[str, Any]
 Specs = Mapping[str, Mapping[str, Any]]
@@ -118,8 +118,8 @@ def _train_test(facts: Facts, specs: Specs) -> str:
     sentence = (
         f"No exchange rate is identified: {traded['reason']}."
         if rate is None
-        else f"Ten times the train compute is worth {_times(rate['median'])} the test compute "
-        f"(90% interval: {_times(rate['lo90'])} to {_times(rate['hi90'])}), at equal accuracy."
+        else f"Ten times the train compute is worth {times(rate['median'])} the test compute "
+        f"(90% interval: {times(rate['lo90'])} to {times(rate['hi90'])}), at equal accuracy."
     )
     misfit = 100 * traded["misfit"]
     caption = (
@@ -130,10 +130,6 @@ def _train_test(facts: Facts, specs: Specs) -> str:
     )
     surface = figure("frontier", specs["frontier"], f"Map of fitted accuracy. {sentence}", caption)
     return f"<p>{safe(sentence)}</p>{surface}{heat}"
-
-
-def _times(value: float) -> str:
-    return f"{value:.3g}×" if value < 1000 else f"{flops(value)}×"
 
 
 def _more_samples(found: Facts) -> str:

@@ -15,9 +15,9 @@ from itertools import combinations
 
 import numpy as np
 
-from analysis.alignment import Arm, ahead, chance_ahead, common_range, log_grid
-from analysis.curves import Floats
-from analysis.saturation import INTERVAL, Estimate
+from analysis.alignment import Arm, chance_ahead, common_range, log_grid
+from analysis.arrays import Floats
+from analysis.saturation import Estimate, certain
 
 PAST = 10.0
 """Times the greatest compute of the data up to which arms are compared."""
@@ -84,18 +84,18 @@ def _pair(a: Arm, b: Arm, grid: Floats, compared: np.ndarray, levels_a: Floats, 
     return Pair(
         first=a.name,
         second=b.name,
-        asymptote=_estimate(asymptote),
+        asymptote=Estimate.of(asymptote),
         asymptote_probability=better,
-        asymptote_verdict=ahead(better, a.name, b.name),
+        asymptote_verdict=certain(better, a.name, b.name),
         common=1 - middle if a.series.metric == "accuracy" else middle,
         efficiency=_bounded(ratio),
         efficiency_probability=cheaper,
-        efficiency_verdict=ahead(cheaper, a.name, b.name),
+        efficiency_verdict=certain(cheaper, a.name, b.name),
         start_probability=chance_ahead(start),
         end_probability=chance_ahead(end),
         crossing_probability=share,
-        crossing=_estimate(where[crosses]) if share >= 0.5 else None,
-        crossing_verdict=ahead(share, "crosses", "does not cross"),
+        crossing=Estimate.of(where[crosses]) if share >= 0.5 else None,
+        crossing_verdict=certain(share, "crosses", "does not cross"),
     )  # fmt: skip
 
 
@@ -122,10 +122,5 @@ def _ratio(first: Floats, second: Floats) -> Floats:
 
 def _bounded(ratio: Floats) -> Estimate:
     """An estimate in which a path without a ratio could have any."""
-    lo, hi = (_estimate(np.nan_to_num(ratio, nan=any_, posinf=math.inf)) for any_ in (0.0, math.inf))
+    lo, hi = (Estimate.of(np.nan_to_num(ratio, nan=any_, posinf=math.inf)) for any_ in (0.0, math.inf))
     return Estimate(lo.median if lo.median == hi.median else None, lo.lo90, hi.hi90)
-
-
-def _estimate(values: Floats) -> Estimate:
-    lo, median, hi = (float(q) for q in np.quantile(values, INTERVAL, method="inverted_cdf"))
-    return Estimate(*(None if math.isinf(q) else q for q in (median, lo, hi)))

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves import BROKEN, FAR_LEFT, LOG_LINEAR, M4, POWER, SIGMOID, Curve, Floats, Shape
-from analysis.search import levels, search
+from analysis.arrays import Floats
+from analysis.curves import BROKEN, FAR_LEFT, LOG_LINEAR, M4, POWER, SIGMOID, Curve, Shape
+from analysis.search import levels, search, search_from
 from analysis.series import MOST_FLIPS, Series, relative_noise
 
 REPLICATES = 60
@@ -55,12 +56,8 @@ def peer_paths(name: str, series: Sequence[Series], folds: Sequence[Floats], see
         span[i] = max(1.0, -float(s.folds[used][0]))
     shape = Shape(first, last, span)
     mean, sd = curve.prior(shape)
-    start = curve.starts(shape)
-    n, starts, k = start.shape
-    spread = [np.repeat(a, starts, 0) for a in (u, e, size, mean, sd * FLAT)]
-    found = search(curve, *spread, start=start.reshape(n * starts, k))
-    best = np.arange(n) * starts + found.loss.reshape(n, starts).argmin(1)
-    theta, fitted = found.theta[best], found.level[best]
+    found, _ = search_from(curve, u, e, size, mean, sd * FLAT, curve.starts(shape))
+    theta, fitted = found.theta, found.level
     rng = np.random.default_rng(seed)
     many = [np.repeat(a, REPLICATES, 0) for a in (u, e, size, mean, sd * FLAT, theta)]
     residuals = []

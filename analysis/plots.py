@@ -18,14 +18,17 @@ from analysis.drawing import (
     Chart,
     Theme,
     Y,
+    accuracy_axis,
+    accuracy_top,
     log_axis,
     powers,
     styled,
     zero_label,
 )
+from analysis.load import rl_points
+from analysis.quantities import flops
 from analysis.saturation import Answer
 from analysis.study import Study
-from analysis.words import flops
 
 BEFORE = "before RL"
 START_GAP = 0.45
@@ -51,15 +54,12 @@ def _top(study: Study) -> float:
             tops.append(float(table["hi90"].max()))  # type: ignore[arg-type]
         if curve.key == "rl" and curve.answer.identified and curve.answer.asymptote is not None:
             tops.append(curve.answer.asymptote.hi90 or 0.0)
-    return min(1.0, math.ceil(10 * max(tops) + 0.2) / 10)
+    return accuracy_top(max(tops))
 
 
 def _train_panel(study: Study, top: float) -> Any:
     curve = study.curve("rl")
-    rows = study.estimates.filter(
-        pl.col("estimator") == "mean", pl.col("budget") == study.headline,
-        pl.col("rl_flops").is_in(curve.series.compute.tolist()),
-    ).sort("step").unique("rl_flops", keep="last").sort("rl_flops")  # fmt: skip
+    rows = rl_points(study.estimates.filter(estimator="mean", budget=study.headline))
     inside = rows.filter(pl.col("rl_flops") > 0)
     first = math.log10(float(inside["rl_flops"][0])) if len(inside) else 0.0
     last = math.log10(float(inside["rl_flops"][-1])) if len(inside) else 1.0
@@ -68,7 +68,7 @@ def _train_panel(study: Study, top: float) -> Any:
     points = _points(rows, "rl_flops").with_columns(
         pl.when(pl.col("rl_flops") > 0).then(pl.col("x")).otherwise(first - START_GAP).alias("x")
     )
-    y = _accuracy(top, f"Held-out accuracy, thinking budget {study.headline}")
+    y = accuracy_axis(top, f"Held-out accuracy, thinking budget {study.headline}")
     layers = bands(band_table(curve.forecast), last, x, y) if curve.forecast is not None else []
     layers += _marks(points.filter(pl.col("rl_flops") > 0), x, y, BLUE, "circle")
     start = points.filter(pl.col("rl_flops") == 0)
@@ -106,7 +106,7 @@ def _test_panel(study: Study, top: float) -> Any:
     answers = [study.curve(key) for key in ("budget", "votes")]
     low, high = float(table["x"].min()), float(table["x"].max())  # type: ignore[arg-type]
     x = log_axis("Test compute (FLOPs per problem)", low - 0.1, high + 1.05, first=low - 0.1)
-    y = _accuracy(top, None)
+    y = accuracy_axis(top, None)
     layers: list[alt.Chart] = []
     for curve in answers:
         if curve.forecast is not None:
@@ -171,18 +171,6 @@ def _tooltip(axis: str) -> list[alt.Tooltip]:
         alt.Tooltip("lo95:Q", title="95% from", format=".1%"),
         alt.Tooltip("hi95:Q", title="to", format=".1%"),
     ]
-
-
-def _accuracy(top: float, title: str | None) -> Y:
-    def axis(field: str) -> alt.Y:
-        return alt.Y(
-            f"{field}:Q",
-            title=title,
-            scale=alt.Scale(domain=[0, top], nice=False, clamp=True),
-            axis=alt.Axis(format=".0%", tickCount=6),
-        )
-
-    return axis
 
 
 def _marks(points: pl.DataFrame, x: alt.X, y: Y, colour: str, shape: str) -> list[alt.Chart]:

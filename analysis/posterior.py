@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves import CURVES, FAR_LEFT, Curve, Floats, Shape
-from analysis.search import levels, search
-from analysis.series import FitError, Series, redrawn
+from analysis.arrays import Floats
+from analysis.curves import CURVES, FAR_LEFT, Curve, Shape
+from analysis.search import levels, search, search_from
+from analysis.series import FitError, Series, flip_variance, redrawn
 
 REPLICATES = 250
 """Of each form."""
@@ -111,6 +112,7 @@ class Posterior:
 
     @property
     def weights(self) -> Floats:
+        """[F] of the forms, summing to 1."""
         return np.array([fit.weight for fit in self.fits])
 
     def levels(self, folds: Floats) -> Floats:
@@ -222,20 +224,16 @@ class _Tried:
         u, e, size, dropped, shape = _data(curve, series, rows, width)
         mean, sd = curve.prior(shape)
         start = curve.starts(shape)
-        n, s, k = start.shape
-        spread = [np.repeat(a, s, 0) for a in (u, e, size, mean, sd)]
-        found = search(curve, *spread, start=start.reshape(n * s, k))
-        loss = found.loss.reshape(n, s)
-        best = np.arange(n) * s + loss.argmin(1)
-        evidence = -found.loss[best] - found.log_determinant[best] / 2 - DROP * dropped
+        found, loss = search_from(curve, u, e, size, mean, sd, start)
+        evidence = -found.loss - found.log_determinant / 2 - DROP * dropped
         return _Tried(
             curve=curve,
-            theta=found.theta[best],
-            slope=found.slope[best],
+            theta=found.theta,
+            slope=found.slope,
             agreeing=(loss < loss.min(1, keepdims=True) + SAME_LOSS).mean(1),
             evidence=np.nan_to_num(evidence, nan=NO_EVIDENCE),
-            level=found.level[best],
-            variance=np.minimum(np.nan_to_num(found.variance[best], nan=1.0), 1.0),
+            level=found.level,
+            variance=np.minimum(np.nan_to_num(found.variance, nan=1.0), 1.0),
             mean=mean,
             sd=sd,
         )
@@ -274,7 +272,7 @@ def _replicates(
     out: list[list[Floats]] = []
     for t in tried:
         u, _, size, _, _ = _data(t.curve, series, [rows[j] for j in whole], width)
-        parts: list[list[Floats]] = [[] for _ in range(6)]
+        problems = []
         for i, (j, (levels_, sizes)) in enumerate(zip(whole, drawn, strict=True)):
             count = len(series[i].compute)
             rng = np.random.default_rng([seed, count, len(t.mean[j])])
@@ -282,11 +280,9 @@ def _replicates(
             pad = ((0, 0), (0, width - count))
             weight = np.pad(np.where(size[i, :count] > 0, sizes, 0.0), pad)
             many = [np.repeat(a[None], replicates, 0) for a in (u[i], t.sd[j], t.theta[j])]
-            columns = (many[0], np.pad(levels_, pad), weight, centre, many[1], many[2])
-            for part, column in zip(parts, columns, strict=True):
-                part.append(column)
-        theta = search(t.curve, *(np.concatenate(part) for part in parts)).theta
-        out.append([theta[i * replicates : (i + 1) * replicates] for i in range(len(series))])
+            problems.append((many[0], np.pad(levels_, pad), weight, centre, many[1], many[2]))
+        theta = search(t.curve, *(np.concatenate(column) for column in zip(*problems, strict=True))).theta
+        out.append(np.split(theta, len(series)))
     return out
 
 
@@ -297,19 +293,20 @@ def _skills(series: Series, tried: Sequence[_Tried], rows: Sequence[_Row], past:
     scores = np.zeros(len(tried))
     for j in past:
         after = slice(rows[j].points, len(series.compute))
-        noise = _noise(series)[after]
+        noise = flip_variance(series.level, series.size)[after]
         for f, t in enumerate(tried):
             variance = t.variance[j, after] + noise
             gap = series.level[after] - t.level[j, after]
-            # Student's t with 4 degrees: one wild forecast tells no more than that it was wild.
-            scores[f] += np.mean(-2.5 * np.log1p(gap**2 / variance / 4) - 0.5 * np.log(variance)) / len(past)
+            scores[f] += np.mean(log_density(gap, variance)) / len(past)
     return scores
 
 
-def _noise(series: Series) -> Floats:
-    """[C] variance of an observed level about the curve."""
-    near = np.clip(series.level, 0.002, 0.998)
-    return near * (1 - near) / series.size
+def log_density(gap: Floats, variance: Floats) -> Floats:
+    """Of what came, this far off a forecast of this variance, but for a constant.
+
+    Student's t with 4 degrees: one wild forecast tells no more than that it was wild.
+    """
+    return -2.5 * np.log1p(gap**2 / variance / 4) - 0.5 * np.log(variance)
 
 
 def _weights(evidence: Floats, skills: Floats | None) -> Floats:
@@ -343,7 +340,7 @@ def _origin(series: Series, tried: Sequence[_Tried], row: _Row, index: int) -> O
         levels=np.stack([t.level[index, row.points - 1 : len(series.compute)] for t in tried]),
         variances=np.stack([t.variance[index, after] for t in tried]),
         seen=series.level[after],
-        noise=_noise(series)[after],
+        noise=flip_variance(series.level, series.size)[after],
     )
 
 

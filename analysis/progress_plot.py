@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import altair as alt
 import polars as pl
 
-from analysis.drawing import BLUE, GREEN, Chart, log_axis, powers, styled
-from analysis.load import headline_budget, votes_budget
+from analysis.drawing import BLUE, GREEN, Chart, accuracy_axis, accuracy_top, log_axis, powers, styled
+from analysis.load import headline, votes_budget
 
 WIDTH, HEIGHT = 420, 300
 MARGIN = 0.15
@@ -21,11 +20,10 @@ def progress(estimates: pl.DataFrame) -> Chart:
 
     estimates: `analysis.load.estimates` of the evaluations so far. Train compute is that of RL once there is any.
     """
-    headline, votes = headline_budget(estimates["budget"].unique().to_list()), votes_budget(estimates)
-    means = estimates.filter(pl.col("estimator") == "mean")
+    means, votes = headline(estimates), votes_budget(estimates)
     rl = float(estimates["rl_flops"].max()) > 0  # type: ignore[arg-type]
     axis, compute = ("rl_flops", "RL train compute") if rl else ("train_flops", "Train compute")
-    trained = means.filter(pl.col("budget") == headline, pl.col(axis) > 0).sort(axis)
+    trained = means.filter(pl.col(axis) > 0).sort(axis)
     last = estimates.filter(pl.col("step") == pl.col("step").max())
     ways = {
         "thinking longer": last.filter(pl.col("estimator") == "mean"),
@@ -33,10 +31,10 @@ def progress(estimates: pl.DataFrame) -> Chart:
     }
     answered = pl.concat([rows.with_columns(pl.lit(way).alias("way")) for way, rows in ways.items()])
     shown = pl.concat([trained, answered.drop("way")])
-    top = min(1.0, math.ceil(10 * float(shown["hi95"].max()) + 0.2) / 10)  # type: ignore[arg-type]
+    top = accuracy_top(float(shown["hi95"].max()))  # type: ignore[arg-type]
     left = _panel(
         trained.with_columns(pl.lit("one sample").alias("way")), axis, f"{compute} (FLOPs)", top, [BLUE],
-        f"Thinking budget {headline}, {means['n'][0]} problems",
+        f"Thinking budget {means['budget'][0]}, {means['n'][0]} problems",
     )  # fmt: skip
     right = _panel(
         answered, "test_flops", "Test compute (FLOPs per problem)", top, [BLUE, GREEN],
@@ -56,13 +54,7 @@ def _panel(
         "way:N", sort=ways, scale=alt.Scale(domain=ways, range=colours[: len(ways)]),
         legend=alt.Legend(title=None) if legend else None,
     )  # fmt: skip
-
-    def y(field: str) -> alt.Y:
-        scale = alt.Scale(domain=[0, top], nice=False, clamp=True)
-        return alt.Y(
-            f"{field}:Q", title="Held-out accuracy", scale=scale, axis=alt.Axis(format=".0%", tickCount=6)
-        )
-
+    y = accuracy_axis(top, "Held-out accuracy")
     base = alt.Chart(table).encode(x=x, color=colour)
     layers = [
         base.mark_rule(strokeWidth=1.5, opacity=0.7).encode(y=y("lo95"), y2="hi95:Q"),

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis.arrays import Floats
 from analysis.backtest import Forecasts, Task, ours
-from analysis.curves import Floats
 from analysis.load import Way, ways
 from analysis.posterior import MIN_POINTS
 
@@ -36,6 +36,7 @@ class Comparison:
         return (low <= self.made.task.y) & (self.made.task.y <= high)
 
     def as_dict(self) -> dict[str, Any]:
+        """A forecast of backtest in `analysis.facts`."""
         task, (lo90, _, median, _, hi90) = self.made.task, self.made.quantiles
         columns = {"compute": task.compute, "median": median, "lo90": lo90, "hi90": hi90, "came": task.y}
         points = [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -53,11 +54,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RunBacktest:
+    """What forecasts from a run's past came to."""
+
     comparisons: tuple[Comparison, ...]
     left_out: tuple[str, ...]
     """A line for every curve and range that leaves nothing to forecast from."""
 
     def as_dict(self) -> dict[str, Any]:
+        """backtest of `analysis.facts`."""
         return {"forecasts": [one.as_dict() for one in self.comparisons], "left_out": list(self.left_out)}
 
 

@@ -9,8 +9,8 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from analysis.arrays import NAMES
 from analysis.drawing import BLUE, GREY, VERMILION, Chart, log_axis, powers, styled
-from analysis.fit import NAMES
 from analysis.run_backtest import Comparison, RunBacktest
 
 COLUMNS = 2
@@ -26,6 +26,7 @@ def plot_run_backtest(found: RunBacktest) -> Chart:
 
 
 def title(one: Comparison) -> str:
+    """Which curve, and how much of it was hidden."""
     return f"{one.made.task.curve}, last {one.hidden:.2g}× hidden"
 
 

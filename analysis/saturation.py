@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.curves import Floats
+from analysis.arrays import INTERVAL, Floats
 from analysis.forecast import Forecast
 from analysis.series import Series
 from analysis.settle import Option, options
 
 GAIN = 0.02
+"""Of the next 10×, below which a curve is saturated: a share of 1, of the current loss for a loss."""
 CERTAINTY = 0.9
+"""Probability from which a verdict is given."""
 IDENTIFIED = 0.25
 """Widest 90% interval, as a share of the metric's range (of the current loss), of an identified asymptote."""
 SHARE = 0.95
+"""Of the asymptote, whose compute is stated."""
 FURTHEST = 6.0
 """Decades past the data up to which a compute is named; further it is "beyond"."""
-INTERVAL = (0.05, 0.5, 0.95)
 DEFINITION = (
     f"Let D be what the next 10× of compute improves: accuracy or error by so many points, a loss by a share of "
     f"itself. Saturated: P(D < {GAIN}) ≥ {CERTAINTY}. Not saturated: P(D ≥ {GAIN}) ≥ {CERTAINTY}. Otherwise: "
@@ -39,6 +41,12 @@ class Estimate:
     median: float | None
     lo90: float | None
     hi90: float | None
+
+    @staticmethod
+    def of(values: Floats) -> Estimate:
+        """Of equally likely values [D]; what is infinite lies beyond."""
+        lo, median, hi = (float(q) for q in np.quantile(values, INTERVAL, method="inverted_cdf"))
+        return Estimate(*(None if math.isinf(q) else q for q in (median, lo, hi)))
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class Answer:
     """What would settle it, cheapest first; only where the verdict is cannot tell."""
 
     def as_dict(self) -> dict[str, Any]:
+        """Every field as plain data, estimates as {median, lo90, hi90}."""
         return asdict(self)
 
 
@@ -128,7 +137,7 @@ def _measure(series: Series, forecast: Forecast) -> dict[str, Any]:
     rise = start - limit
     with np.errstate(divide="ignore", invalid="ignore"):
         realised = np.where(np.abs(rise) > 1e-3, np.clip((start - now) / rise, 0.0, 1.0), 1.0)
-    asymptote = _estimate(series.to_y(limit))
+    asymptote = Estimate.of(series.to_y(limit))
     width = (asymptote.hi90 or 0.0) - (asymptote.lo90 or 0.0)
     wide = width >= IDENTIFIED * (float(series.y[-1]) if series.metric == "loss" else 1.0)
     posterior = forecast.posterior
@@ -139,14 +148,14 @@ def _measure(series: Series, forecast: Forecast) -> dict[str, Any]:
         "probability": probability,
         "reason": _reason(series, forecast, verdict, probability, width, wide, endless),
         "regime_from": float(series.compute[posterior.cut]) if posterior.cut else None,
-        "now": _estimate(series.to_y(now)),
+        "now": Estimate.of(series.to_y(now)),
         "asymptote": asymptote,
         "identified": not wide and endless <= 1 - CERTAINTY,
-        "headroom": _estimate(scale * (now - limit)),
-        "realised": _estimate(realised),
-        "gain_2x": _estimate(gain_2x),
-        "gain_10x": _estimate(gain_10x),
-        "compute_95": _estimate(_compute_95(forecast, limit)),
+        "headroom": Estimate.of(scale * (now - limit)),
+        "realised": Estimate.of(realised),
+        "gain_2x": Estimate.of(gain_2x),
+        "gain_10x": Estimate.of(gain_10x),
+        "compute_95": Estimate.of(_compute_95(forecast, limit)),
         "weights": {fit.curve.name: fit.weight for fit in posterior.fits},
         "belief": float(forecast.belief(np.log([10.0]))[0]),
         "settles": options(forecast, threshold(series) / scale, CERTAINTY) if verdict == "cannot tell" else (),
@@ -160,9 +169,14 @@ def threshold(series: Series) -> float:
 
 def decide(probability: float) -> str:
     """The verdict by P(D < GAIN)."""
+    return certain(probability, "saturated", "not saturated")
+
+
+def certain(probability: float, yes: str, no: str) -> str:
+    """`yes` or `no`, by the probability of `yes`; "cannot tell" where neither has `CERTAINTY`."""
     if probability >= CERTAINTY:
-        return "saturated"
-    return "not saturated" if 1 - probability >= CERTAINTY else "cannot tell"
+        return yes
+    return no if 1 - probability >= CERTAINTY else "cannot tell"
 
 
 def _reason(
@@ -196,9 +210,3 @@ def _compute_95(forecast: Forecast, limit: Floats) -> Floats:
     paths, end = series.to_y(forecast.paths(grid)), series.to_y(limit)[:, None]
     reached: NDArray[np.bool_] = paths >= SHARE * end if series.factor < 0 else paths <= end / SHARE
     return np.where(reached.any(-1), grid[np.argmax(reached, -1)], math.inf)
-
-
-def _estimate(values: Floats) -> Estimate:
-    lo, median, hi = (float(q) for q in np.quantile(values, INTERVAL, method="inverted_cdf"))
-    keep = [None if math.isinf(q) else q for q in (median, lo, hi)]
-    return Estimate(*keep)

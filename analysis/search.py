@@ -16,18 +16,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 
-from analysis.curves import Curve, Floats
+from analysis.arrays import Floats
+from analysis.curves import Curve
 
 BATCH = 64
 """Problems of one compiled call; more are cut, fewer are padded, so that a form is compiled once a width. A call
 lasts as long as its slowest problem, so that larger ones wait more for stragglers and pad more."""
 DAMPING = 1e-2
+"""At the start of a search: share of the curvature's diagonal that is added to it."""
 STEPS = 12
 """Of one call; problems that are not done go on together in the next, up to `ROUNDS` times."""
 ROUNDS = 6
 TOLERANCE = 1e-6
 """A search ends when a step gains less log-posterior than this."""
+
+Row = tuple[Array, Array, Array, Array, Array]
+"""The data of one problem: u, e, size [C], and the prior's mean, sd [K]."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,19 @@ def search(curve: Curve, u: Floats, e: Floats, size: Floats, mean: Floats, sd: F
     return Found(theta, *out[:-1])
 
 
+def search_from(
+    curve: Curve, u: Floats, e: Floats, size: Floats, mean: Floats, sd: Floats, starts: Floats
+) -> tuple[Found, Floats]:
+    """As `search`, from several starts a row [N, S, K]: what the best start of each row found, and the losses
+    [N, S] of all."""
+    n, count, k = starts.shape
+    repeated = [np.repeat(a, count, 0) for a in (u, e, size, mean, sd)]
+    found = search(curve, *repeated, start=starts.reshape(n * count, k))
+    loss = found.loss.reshape(n, count)
+    best = np.arange(n) * count + loss.argmin(1)
+    return Found(**{name: column[best] for name, column in vars(found).items()}), loss
+
+
 def _batched(run: Callable[..., tuple], chosen: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Runs the chosen rows `BATCH` at a time, the last batch padded; → columns over the chosen rows."""
     parts = []
@@ -92,7 +111,7 @@ def levels(curve: Curve, theta: Floats, u: Floats) -> Floats:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _levels(curve: Curve, theta, u):
+def _levels(curve: Curve, theta: Float[Array, "R K"], u: Float[Array, " X"]) -> Float[Array, "R X"]:
     return jax.vmap(lambda row: curve.function(row, u))(theta)
 
 
@@ -102,26 +121,39 @@ def _deviance(level: Array, e: Array, size: Array) -> Array:
     return jnp.sum(size * (e * jnp.log(seen / level) + (1 - e) * jnp.log((1 - seen) / (1 - level))))
 
 
+def _loss(curve: Curve, theta: Float[Array, " K"], row: Row) -> Array:
+    u, e, size, mean, sd = row
+    return _deviance(curve.function(theta, u), e, size) + 0.5 * jnp.sum(((theta - mean) / sd) ** 2)
+
+
+def _slopes(curve: Curve, theta: Float[Array, " K"], row: Row) -> tuple[Array, Array, Array]:
+    """Curvature [K, K] and gradient [K] of the loss, and the level's Jacobian [C, K]."""
+    u, e, size, mean, sd = row
+    level, jacobian = curve.function(theta, u), jax.jacfwd(curve.function)(theta, u)
+    weight = size / (level * (1 - level))
+    curvature = (jacobian * weight[:, None]).T @ jacobian + jnp.diag(1 / sd**2)
+    return curvature, jacobian.T @ (weight * (level - e)) + (theta - mean) / sd**2, jacobian
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _search(curve: Curve, u, e, size, mean, sd, start, damping):
-    def loss(theta, row):
-        u, e, size, mean, sd = row
-        return _deviance(curve.function(theta, u), e, size) + 0.5 * jnp.sum(((theta - mean) / sd) ** 2)
-
-    def slopes(theta, row):
-        """Curvature [K, K] and gradient [K] of the loss, and the level's Jacobian [C, K]."""
-        u, e, size, mean, sd = row
-        level, jacobian = curve.function(theta, u), jax.jacfwd(curve.function)(theta, u)
-        weight = size / (level * (1 - level))
-        curvature = (jacobian * weight[:, None]).T @ jacobian + jnp.diag(1 / sd**2)
-        return curvature, jacobian.T @ (weight * (level - e)) + (theta - mean) / sd**2, jacobian
-
-    rows = (u, e, size, mean, sd)
-    losses, all_slopes = jax.vmap(loss), jax.vmap(slopes)
+def _search(
+    curve: Curve,
+    u: Float[Array, "N C"],
+    e: Float[Array, "N C"],
+    size: Float[Array, "N C"],
+    mean: Float[Array, "N K"],
+    sd: Float[Array, "N K"],
+    start: Float[Array, "N K"],
+    damping: Float[Array, " N"],
+) -> tuple[Array, ...]:
+    """`STEPS` steps of every problem: θ and damping, from which to go on; what else `Found` has, in its order; and
+    which problems [N] are not done."""
+    rows: Row = (u, e, size, mean, sd)
+    losses, slopes = jax.vmap(functools.partial(_loss, curve)), jax.vmap(functools.partial(_slopes, curve))
 
     def step(state):
         count, theta, damping, value, busy = state
-        curvature, gradient, _ = all_slopes(theta, rows)
+        curvature, gradient, _ = slopes(theta, rows)
         diagonal = jnp.diagonal(curvature, axis1=1, axis2=2)
         damped = curvature + jax.vmap(jnp.diag)(diagonal * damping[:, None])
         factor = (jnp.linalg.cholesky(damped), True)
@@ -137,16 +169,23 @@ def _search(curve: Curve, u, e, size, mean, sd, start, damping):
     def going(state):
         return (state[0] < STEPS) & state[4].any()
 
-    value = losses(start, rows)
-    first = (0, start, damping, value, jnp.ones(len(start), dtype=bool))
+    first = (0, start, damping, losses(start, rows), jnp.ones(len(start), dtype=bool))
     _, theta, damping, value, busy = jax.lax.while_loop(going, step, first)
-    curvature, gradient, jacobian = all_slopes(theta, rows)
+    slope, log_determinant, variance = _laplace(*slopes(theta, rows), sd)
     level = jax.vmap(curve.function)(theta, u)
-    scaled = curvature * sd[:, :, None] * sd[:, None, :]
-    lower = jnp.linalg.cholesky(scaled)
+    value = jnp.where(jnp.isfinite(value), value, 1e12)
+    return theta, damping, value, slope, log_determinant, level, variance, busy
+
+
+def _laplace(
+    curvature: Float[Array, "N K K"],
+    gradient: Float[Array, "N K"],
+    jacobian: Float[Array, "N C K"],
+    sd: Float[Array, "N K"],
+) -> tuple[Float[Array, " N"], Float[Array, " N"], Float[Array, "N C"]]:
+    """Where a search ended: `Found.slope`, `Found.log_determinant` and `Found.variance`."""
+    lower = jnp.linalg.cholesky(curvature * sd[:, :, None] * sd[:, None, :])
     log_determinant = 2 * jnp.log(jnp.diagonal(lower, axis1=1, axis2=2)).sum(-1)
     spread = jax.scipy.linalg.solve_triangular(lower, jnp.swapaxes(jacobian * sd[:, None, :], 1, 2), lower=True)
     decrement = jax.scipy.linalg.solve_triangular(lower, (gradient * sd)[..., None], lower=True)[..., 0]
-    slope = 0.5 * (decrement**2).sum(-1)
-    value = jnp.where(jnp.isfinite(value), value, 1e12)
-    return theta, damping, value, slope, log_determinant, level, (spread**2).sum(1), busy
+    return 0.5 * (decrement**2).sum(-1), log_determinant, (spread**2).sum(1)

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from analysis.arrays import Floats
 from analysis.estimators import effective_size
-
-if TYPE_CHECKING:  # that module loads JAX, which only a fit needs
-    from analysis.curves import Floats
 
 WIDTH = 60
 """Most points that are fitted; more are averaged in equal steps of log compute."""
@@ -27,6 +25,9 @@ LOSS_HEADROOM = 4.0
 LEAST_NOISE = 0.004
 """Relative noise that is assumed at the least where no count says how much there is."""
 MOST_FLIPS = 1e6
+"""That a point is worth, at the most."""
+SCALES = {"accuracy": (1.0, -1.0), "error": (0.0, 1.0)}
+"""Offset and factor of `Series`; those of a loss follow from its largest value."""
 SCATTER_POINTS = 8
 """Fewer do not tell scatter from shape."""
 
@@ -82,9 +83,10 @@ class Series:
     @property
     def y(self) -> Floats:
         """[C] in the metric's own units."""
-        return self.offset + self.factor * self.level
+        return self.to_y(self.level)
 
     def to_y(self, level: Floats) -> Floats:
+        """Levels of any shape in the metric's own units."""
         return self.offset + self.factor * level
 
 
@@ -95,9 +97,8 @@ def from_values(compute: Floats, values: Floats, draws: Floats, **facts: Any) ->
     compute, levels, draws = np.asarray(compute, dtype=np.float64)[order], levels[order], np.asarray(draws)[order]
     level = levels.mean(1)
     flips = np.array([effective_size(v, d) for v, d in zip(levels, draws, strict=True)])
-    smooth = (level * flips + 1) / (flips + 2)
-    extra = scatter(compute, level, smooth * (1 - smooth) / flips, levels)
-    size = smooth * (1 - smooth) / (smooth * (1 - smooth) / flips + spread(smooth, extra) ** 2)
+    extra = scatter(compute, level, counted_variance(level, flips), levels)
+    size = _sizes(level, flips, extra)
     return Series(compute, level, size, scatter=extra, values=levels, **facts)
 
 
@@ -114,10 +115,7 @@ def from_points(
     compute, y = np.asarray(compute, dtype=np.float64)[order], np.asarray(y, dtype=np.float64)[order]
     seed = None if seed is None or len(np.unique(seed)) < 2 else np.asarray(seed)[order]
     n = None if n is None else np.asarray(n, dtype=np.float64)[order]
-    if metric == "loss":
-        offset, factor = 0.0, LOSS_HEADROOM * float(y.max())
-    else:
-        offset, factor = (1.0, -1.0) if metric == "accuracy" else (0.0, 1.0)
+    offset, factor = (0.0, LOSS_HEADROOM * float(y.max())) if metric == "loss" else SCALES[metric]
     level = (y - offset) / factor
     if seed is None:
         compute, level, n, weight = _thinned(compute, level, n)
@@ -125,10 +123,9 @@ def from_points(
         weight = np.ones(len(compute))
     extra = 0.0
     if n is not None:
-        smooth = (level * n + 1) / (n + 2)
-        variance = smooth * (1 - smooth) / n
+        variance = counted_variance(level, n)
         extra = scatter(compute, level, variance) if seed is None else between_seeds(compute, level, variance)
-        size = smooth * (1 - smooth) / (variance + spread(smooth, extra) ** 2)
+        size = _sizes(level, n, extra)
     else:
         near = np.clip(level, 0.01, 0.99)
         flips = (1 - near) / (near * relative_noise(compute, level) ** 2)
@@ -136,6 +133,29 @@ def from_points(
     return Series(
         compute, level, size, offset, factor, metric, counted=n is not None, scatter=extra, seed=seed, **facts
     )
+
+
+def smoothed(level: Floats, n: Floats) -> Floats:
+    """Levels of n items with one more of either outcome (Laplace), so that none is 0 or 1."""
+    return (level * n + 1) / (n + 2)
+
+
+def counted_variance(level: Floats, n: Floats) -> Floats:
+    """Variance of a level that was counted over n items."""
+    smooth = smoothed(level, n)
+    return smooth * (1 - smooth) / n
+
+
+def flip_variance(level: Floats, size: Floats) -> Floats:
+    """Variance of the mean of `size` coin flips about a level, which is kept off 0 and 1."""
+    near = np.clip(level, 0.002, 0.998)
+    return near * (1 - near) / size
+
+
+def _sizes(level: Floats, n: Floats, scatter: float) -> Floats:
+    """[C] coin flips that levels counted over n items are worth where checkpoints scatter besides."""
+    smooth = smoothed(level, n)
+    return smooth * (1 - smooth) / (counted_variance(level, n) + spread(smooth, scatter) ** 2)
 
 
 def _thinned(compute: Floats, level: Floats, n: Floats | None) -> tuple[Floats, Floats, Floats | None, Floats]:
@@ -250,8 +270,7 @@ def redrawn(series: Series, replicates: int, rng: np.random.Generator) -> tuple[
         draws = shared.multinomial(problems, np.full(problems, 1 / problems), size=replicates) / problems
         levels = draws @ series.values.T + spread(series.level, series.scatter) * rng.standard_normal(shape)
     else:
-        near = np.clip(series.level, 0.002, 0.998)
-        levels = series.level + np.sqrt(near * (1 - near) / series.size) * rng.standard_normal(shape)
+        levels = series.level + np.sqrt(flip_variance(series.level, series.size)) * rng.standard_normal(shape)
     sizes = np.broadcast_to(series.size, shape)
     if series.seed is not None:
         seeds, index = np.unique(series.seed, return_inverse=True)
@@ -308,7 +327,7 @@ def _of_problems(table: pl.DataFrame, metric: str, **facts: Any) -> Series:
     compute, draws = table["compute"].to_numpy(), table["n"].to_numpy()
     values = table.drop("compute", "n").to_numpy()
     right = values if metric == "accuracy" else 1 - values
-    offset, factor = (1.0, -1.0) if metric == "accuracy" else (0.0, 1.0)
+    offset, factor = SCALES[metric]
     return from_values(compute, right, draws, metric=metric, offset=offset, factor=factor, **facts)
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.curves import Floats
+from analysis.arrays import Floats
 from analysis.forecast import Forecast
-from analysis.series import spread
+from analysis.series import flip_variance, spread
 
 TRUTHS = 200
 ENOUGH = 0.8
@@ -100,8 +100,7 @@ def _useful(found: list[Option]) -> list[Option]:
 
 def _variance(levels: Floats, size: Floats) -> Floats:
     """[X] of an observation about the paths' median level."""
-    middle = np.clip(np.median(levels, 0), 0.002, 0.998)
-    return middle * (1 - middle) / size
+    return flip_variance(np.median(levels, 0), size)
 
 
 def _settled(

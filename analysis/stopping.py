@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.alignment import aligned, best, chance_ahead
-from analysis.curves import Floats
+from analysis.arrays import Floats
 from analysis.grouping import arm_frame
 from analysis.posterior import REPLICATES
 from analysis.series import Series, series_of
@@ -25,6 +25,8 @@ from analysis.series import Series, series_of
 
 @dataclass(frozen=True)
 class Decision:
+    """Whether one arm goes on, and why."""
+
     arm: str
     stop: bool
     probability: float | None

@@ -19,8 +19,8 @@ import numpy as np
 import polars as pl
 
 from analysis import calibration
+from analysis.arrays import Floats
 from analysis.backtest import REPLICATES
-from analysis.curves import Floats
 from analysis.estimators import wilson
 from analysis.fit import CURVES_A_CALL
 from analysis.forecast import forecast
@@ -39,6 +39,8 @@ NEAR_END = 1.25
 
 @dataclass(frozen=True)
 class Competition:
+    """Arms of one data set, what was forecast of them on the way, and how they ended."""
+
     source: str
     name: str
     ends: dict[str, float]
@@ -174,6 +176,7 @@ def text(found: Sequence[Competition]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
+    """Play all competitions of a table, and print what the rule saves and loses."""
     from analysis.table import read
 
     (path,) = args

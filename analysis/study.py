@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from analysis import load
+from analysis.configs import config, headline_budget
 from analysis.fit import CurveFit, fit_series
 from scaling.files import RecordError
 from scaling.records import Run
@@ -17,6 +18,8 @@ from scaling.records import Run
 
 @dataclass(frozen=True)
 class StudyCurve(CurveFit):
+    """A curve of a run, fitted, with what it is over."""
+
     key: str
     """rl, train, budget or votes."""
 
@@ -42,6 +45,7 @@ class Study:
     """Of the fits."""
 
     def curve(self, key: str) -> StudyCurve:
+        """That over RL, train, budget or votes."""
         return next(curve for curve in self.curves if curve.key == key)
 
 
@@ -57,10 +61,10 @@ def study(run_dir: str | Path, seed: int = 0) -> Study:
     fitted = fit_series([way.series() for way in ways], seed=seed)
     return Study(
         run=run,
-        config=load.config(run_dir),
+        config=config(run_dir),
         outcomes=found.outcomes,
         estimates=estimates,
-        headline=load.headline_budget(estimates["budget"].unique().to_list()),
+        headline=headline_budget(estimates["budget"].unique().to_list()),
         votes=load.votes_budget(estimates),
         states=_states(ways[0].points),
         curves=tuple(

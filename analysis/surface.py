@@ -16,24 +16,23 @@ an interval says how far the forms and replicates disagree, which is not a promi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.arrays import Floats
 from analysis.estimators import effective_size
-from analysis.series import FitError, scatter, spread
+from analysis.series import FitError, counted_variance, scatter, smoothed, spread
 
-Floats = NDArray[np.float64]
 REACH = 1.0
 """Decades past the data, on each side of each axis, on which the surface is stated: 10×."""
 REPLICATES = 200
 MIN_POINTS = 8
 HELD_OUT = (1 / 6, 1 / 3, 1 / 2)
 """Shares of the points, those of most compute on an axis, that the forms must predict from the others."""
-INTERVAL = (0.05, 0.5, 0.95)
 STEPS = 100
 """Of Fisher scoring, at most; twenty are usual."""
 FLAT_GRADIENT = 0.02
@@ -91,6 +90,8 @@ class Points:
 
 @dataclass(frozen=True)
 class Form:
+    """One way for accuracy to depend on both computes."""
+
     name: str
     formula: str
     basis: Callable[[Floats, Floats, float, float], Floats]
@@ -141,7 +142,6 @@ class Surface:
     """[K] best parameters of each form of `FORMS`."""
     weights: tuple[float, ...]
     """Of each form, by held-out error; equal where none could be held out."""
-    held_out_rmse: tuple[float | None, ...]
     converged: tuple[bool, ...]
     replicates: tuple[Floats, ...]
     """[R, K] bootstrap replicates of each form; each time one form is used, as often as its weight says."""
@@ -165,10 +165,6 @@ class Surface:
         for i, form in enumerate(FORMS):
             out[used == i] = _accuracy(form, self.replicates[i][used == i], _basis(form, *place))
         return np.where(outside.reshape(-1), np.nan, out)
-
-    def quantiles(self, train: ArrayLike, test: ArrayLike, levels: Sequence[float] = INTERVAL) -> Floats:
-        """Quantiles of accuracy over the replicates: FLOPs [X] → [len(levels), X]."""
-        return np.quantile(self.predict(train, test), levels, axis=0)
 
     def iso(self, levels: ArrayLike, test: ArrayLike) -> Floats:
         """Train compute of the best surface at accuracies [L] and test computes [X], FLOPs → FLOPs [L, X].
@@ -224,7 +220,7 @@ def surface(points: Points, seed: int = 0, replicates: int = REPLICATES) -> Surf
             raise FitError(f"all points have the same {axis} compute; a surface needs several")
     rng = np.random.default_rng(seed)
     extra = _scatter(points)
-    p = (points.accuracy * points.n + 1) / (points.n + 2)
+    p = smoothed(points.accuracy, points.n)
     noise = p * (1 - p) / points.n + spread(p, extra) ** 2
     kept = np.array([np.ones(len(p), bool), *_folds(logs)])
     ends = (float(low[0]), float(low[1])), (float(high[0]), float(high[1]))
@@ -258,7 +254,6 @@ def surface(points: Points, seed: int = 0, replicates: int = REPLICATES) -> Surf
         high=ends[1],
         thetas=tuple(thetas),
         weights=tuple((weights / weights.sum()).tolist()),
-        held_out_rmse=tuple(float(np.sqrt(np.mean(e))) if e else None for e in errors),
         converged=tuple(flat),
         replicates=tuple(bootstrap),
         scatter=extra,
@@ -278,8 +273,7 @@ def _scatter(points: Points) -> float:
     order = np.argsort(which, kind="stable").reshape(len(train), -1)
     values = None if points.values is None else points.values[order].mean(1)
     p, n = points.accuracy[order], points.n[order]
-    smooth = (p * n + 1) / (n + 2)
-    return scatter(train, p.mean(1), (smooth * (1 - smooth) / n).mean(1) / count[0], values)
+    return scatter(train, p.mean(1), counted_variance(p, n).mean(1) / count[0], values)
 
 
 def _redraw(points: Points, extra: float, misfit: float, replicates: int, rng: np.random.Generator) -> Floats:

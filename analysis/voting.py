@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, logsumexp, ndtr
 
-from analysis.coverage import QUANTILES, coverage
-
-Floats = NDArray[np.float64]
+from analysis.arrays import QUANTILES, Floats
+from analysis.coverage import coverage
 
 SIMULATED_K = 24
 """Votes of up to this many samples are simulated; of more, counts are near normal after a square root."""
@@ -52,7 +51,7 @@ class Votes:
     seed: int
 
     def predict(self, ks: Sequence[int]) -> Floats:
-        """Quantiles (`analysis.coverage.QUANTILES`) of these problems' maj@k, [len(ks), 5].
+        """Quantiles (`QUANTILES`) of these problems' maj@k, [len(ks), 5].
 
         Raises ValueError for k below 1.
         """

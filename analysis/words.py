@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from analysis.posterior import Posterior
-from analysis.quantities import flops
+from analysis.quantities import chance, flops, percent, points, signed
 from analysis.saturation import Answer, Estimate
 from analysis.settle import ENOUGH
 
@@ -62,8 +62,7 @@ def certainty(found: Answer) -> str:
     """Probability of the verdict that was given."""
     if found.probability is None:
         return "unknown"
-    chance = found.probability if found.verdict == "saturated" else 1 - found.probability
-    return "> 0.99" if chance > 0.99 else f"{chance:.2f}"
+    return chance(found.probability if found.verdict == "saturated" else 1 - found.probability)
 
 
 def value(found: Answer, y: float | None) -> str:
@@ -71,20 +70,6 @@ def value(found: Answer, y: float | None) -> str:
     if found.metric == "loss":
         return "beyond" if y is None else f"{y:.3g}"
     return percent(y)
-
-
-def percent(value: float | None) -> str:
-    return "beyond" if value is None else f"{100 * value:.1f}%"
-
-
-def points(value: float | None) -> str:
-    return "beyond" if value is None else f"{100 * value:+.1f}"
-
-
-def seconds(value: float) -> str:
-    if value >= 3600:
-        return f"{value / 3600:.1f} h"
-    return f"{value / 60:.1f} min" if value >= 60 else f"{value:.1f} s"
 
 
 def rows(found: Answer, posterior: Posterior | None) -> list[tuple[str, str]]:
@@ -97,7 +82,7 @@ def rows(found: Answer, posterior: Posterior | None) -> list[tuple[str, str]]:
         out.append(("data", f"{found.points} points, {items}, {low} to {high}{unit}"))
     if posterior is None or found.now is None or found.extrapolated_to is None:
         return out
-    gain, gains = (points, " points") if found.metric != "loss" else (_signed, "")
+    gain, gains = (points, " points") if found.metric != "loss" else (signed, "")
     if found.scatter:
         out.append(
             (
@@ -117,7 +102,7 @@ def rows(found: Answer, posterior: Posterior | None) -> list[tuple[str, str]]:
     out.append(("asymptote", asymptote if found.identified else f"not identified: {asymptote}"))
     out.append(("headroom", interval(found.headroom, gain) + gains))
     out.append(("share of the gain realised", interval(found.realised, percent)))
-    out.append(("compute to 95% of asymptote", f"{interval(found.compute_95, _compute)}{unit}"))
+    out.append(("compute to 95% of asymptote", f"{interval(found.compute_95, flops)}{unit}"))
     out.append(("weight of each form", ", ".join(f"{name} {w:.2f}" for name, w in (found.weights or {}).items())))
     out.append(("belief in the forms at 10×", f"{found.belief:.2f} of the paths; the others believe none"))
     if found.settles:
@@ -127,16 +112,10 @@ def rows(found: Answer, posterior: Posterior | None) -> list[tuple[str, str]]:
     return out
 
 
-def interval(estimate: Estimate | None, show: Any) -> str:
-    """Median and 90% interval of an estimate, each as `show` writes it."""
+def interval(estimate: Estimate | None, show: Callable[[float], str]) -> str:
+    """Median and 90% interval of an estimate, each as `show` writes it; "" for none."""
     if estimate is None:
         return ""
-    return f"{show(estimate.median)} ({show(estimate.lo90)} to {show(estimate.hi90)})"
-
-
-def _signed(gain: float | None) -> str:
-    return "beyond" if gain is None else f"{gain:+.3g}"
-
-
-def _compute(compute: float | None) -> str:
-    return "beyond" if compute is None else flops(compute)
+    ends = (estimate.median, estimate.lo90, estimate.hi90)
+    median, lo, hi = ("beyond" if end is None else show(end) for end in ends)
+    return f"{median} ({lo} to {hi})"

@@ -20,7 +20,8 @@ from jax import Array
 from scipy.optimize import least_squares, minimize
 
 from analysis import posterior
-from analysis.curves import SIGMOID, Curve, Floats, Shape
+from analysis.arrays import Floats
+from analysis.curves import SIGMOID, Curve, Shape
 from analysis.search import Found, search
 from analysis.series import Series, from_points, redrawn
 from benchmarks import Row, faster, interleaved

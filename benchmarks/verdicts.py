@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import calibration
-from analysis.curves import Floats
+from analysis.arrays import Floats
 from analysis.estimators import wilson
 from analysis.forecast import forecast
 from analysis.posterior import posteriors

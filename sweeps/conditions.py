@@ -37,6 +37,8 @@ Lookup = Callable[[str], Any]
 
 @dataclass(frozen=True)
 class Expression:
+    """A parsed expression of this language."""
+
     text: str
     tree: ast.expr
     fields: tuple[str, ...]

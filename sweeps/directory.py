@@ -62,6 +62,8 @@ class Ended:
 
 @dataclass(frozen=True)
 class Directory:
+    """A sweep's directory, its files read and written."""
+
     path: Path
 
     def create(self, sweep: Sweep) -> None:
@@ -77,12 +79,15 @@ class Directory:
         return read(self.path / "sweep.yaml")
 
     def run(self, name: str) -> Path:
+        """Where a run has its directory."""
         return self.path / name
 
     def config_file(self, name: str) -> Path:
+        """Where a run has the config that it is started with."""
         return self.path / "configs" / f"{name}.yaml"
 
     def log(self, name: str) -> Path:
+        """Where what a run prints goes."""
         return self.path / "logs" / f"{name}.log"
 
     def job(self, planned: Planned) -> Job:
@@ -107,6 +112,7 @@ class Directory:
 
     @property
     def attempts_file(self) -> Path:
+        """A row a start; `attempts` and `add` read and write it."""
         return self.path / "attempts.jsonl"
 
     def attempts(self) -> dict[str, Attempt]:
@@ -115,6 +121,7 @@ class Directory:
         return {row["run"]: Attempt(**row) for row in rows}
 
     def add(self, attempts: Iterable[Attempt]) -> None:
+        """Record attempts that have been made."""
         files.append(self.attempts_file, [asdict(attempt) for attempt in attempts])
 
     def ended(self) -> dict[str, Ended]:
@@ -124,6 +131,7 @@ class Directory:
         return {run: ended for run, ended in last.items() if ended.reason}
 
     def end(self, ended: Iterable[Ended]) -> None:
+        """Record runs that the stopping rule ends, or (without a reason) that somebody asked for again."""
         files.append(self.path / "ended.jsonl", [asdict(one) for one in ended])
 
     # One launcher at a time
@@ -137,4 +145,5 @@ class Directory:
 
     @property
     def stop_file(self) -> Path:
+        """There while the launcher is asked to stop."""
         return self.path / "stop"

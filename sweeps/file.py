@@ -69,6 +69,8 @@ class Written:
 
 @dataclass(frozen=True)
 class Sweep:
+    """A sweep as it is meant: every field known, every path there."""
+
     name: str
     base: Config
     method: str

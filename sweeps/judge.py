@@ -27,6 +27,8 @@ PAUSE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Rule:
+    """When an arm is ended before its time."""
+
     by: tuple[str, ...] = ()
     """Fields that tell arms apart."""
     target: float = 0.0

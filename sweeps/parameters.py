@@ -53,6 +53,7 @@ class Range:
         return float(f"{min(max(value, self.low), self.high):.6g}")
 
     def draw(self, rng: random.Random) -> float:
+        """A value, each as likely as the distribution has it."""
         if self.whole and not self.log:
             return rng.randint(int(self.low), int(self.high))
         return self.at(rng.random())
@@ -60,6 +61,8 @@ class Range:
 
 @dataclass(frozen=True)
 class Parameter:
+    """A field of the config, and what it takes in a sweep."""
+
     path: str
     values: Sequence[Any] = ()
     """Empty where they are drawn from a range."""

@@ -6,12 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import altair as alt
-import numpy as np
 import polars as pl
 
-from analysis.curve_plot import round_step
-from analysis.drawing import Y
+from analysis.drawing import Y, round_ticks, values_axis
 
 EDGE = 1e-3
 """In logits, accuracies nearer to 0 or 1 stand here: a logit has no place for them."""
@@ -25,6 +22,8 @@ LEVELS = ("accuracy", "median", "lo50", "hi50", "lo90", "hi90", "lo95", "hi95")
 
 @dataclass(frozen=True)
 class Accuracy:
+    """An axis, and how tables are placed on it."""
+
     logit: bool
     axis: Y
     """Of a column that `place` has placed."""
@@ -44,10 +43,8 @@ def accuracy(levels: Sequence[float], logit: bool, height: int) -> Accuracy:
     if not logit:
         margin = 0.04 * max(high - low, 0.05)
         low, high = max(low - margin, 0.0), min(high + margin, 1.0)
-        step = round_step(high - low, 7)
-        ticks = (np.arange(math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6) + 1) * step).tolist()
-        label = f"format(datum.value, '.{max(0, -2 - math.floor(math.log10(step) + 1e-9))}%')"
-        return Accuracy(False, _axis((low, high), ticks, label))
+        ticks, style = round_ticks(low, high, 7)
+        return Accuracy(False, _axis((low, high), ticks, f"format(datum.value, '{style}')"))
     low, high = (_logit(min(max(end, EDGE), 1 - EDGE)) for end in (low, high))
     low, high = low - 0.15, high + 0.15
     ticks = []
@@ -63,12 +60,4 @@ def _logit(p: float) -> float:
 
 
 def _axis(domain: tuple[float, float], ticks: list[float], label: str) -> Y:
-    def axis(field: str) -> alt.Y:
-        return alt.Y(
-            f"{field}:Q",
-            title="Held-out accuracy",
-            scale=alt.Scale(domain=list(domain), nice=False, zero=False),
-            axis=alt.Axis(values=ticks, labelExpr=label),
-        )
-
-    return axis
+    return values_axis("Held-out accuracy", domain, ticks, labelExpr=label)

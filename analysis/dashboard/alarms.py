@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analysis.load import headline_budget, rl_points
+from analysis.load import headline, rl_points
 
 SHARE = 0.1
 """The start and the end of a metric: the mean over this share of its steps on either side."""
@@ -24,6 +24,8 @@ FALSE_LINES = 0.05
 
 @dataclass(frozen=True)
 class Ends:
+    """A metric at the start and at the end of RL."""
+
     start: float
     end: float
 
@@ -56,8 +58,7 @@ def reward_without_accuracy(frame: pl.DataFrame, estimates: pl.DataFrame | None)
     steps since the best is above that of as many steps before it."""
     if estimates is None or estimates.is_empty():
         return None
-    budget = headline_budget(estimates["budget"].unique().to_list())
-    held_out = rl_points(estimates.filter(estimator="mean", budget=budget))
+    held_out = rl_points(headline(estimates))
     reward = frame.filter(pl.col("metric") == "reward", pl.col("mean").is_not_null())
     if held_out.is_empty() or reward.is_empty():
         return None
@@ -71,7 +72,8 @@ def reward_without_accuracy(frame: pl.DataFrame, estimates: pl.DataFrame | None)
         return None
     return (
         f"Reward rises ({was:.2f} to {now:.2f}) while held-out accuracy falls: {best['accuracy']:.1%} at step "
-        f"{best['step']}, {last['accuracy']:.1%} at step {last['step']} (budget {budget}, intervals apart)."
+        f"{best['step']}, {last['accuracy']:.1%} at step {last['step']} (budget {last['budget']}, "
+        "intervals apart)."
     )
 
 

@@ -9,6 +9,7 @@ with app.setup:
 
     import marimo as mo
 
+    from analysis.configs import headline_budget
     from analysis.dashboard import completions, overview
     from analysis.dashboard.style import CSS, only
     from analysis.dashboard.watch import watching
@@ -131,8 +132,7 @@ def _(names):
 @app.cell
 def _(runs):
     _budgets, _samples = overview.settings(map(watch.fields, runs.value))
-    _positive = [b for b in _budgets if b > 0] or _budgets or [0]
-    budget = dropdown("budget", _budgets or [0], "Budget", _positive[len(_positive) // 2])
+    budget = dropdown("budget", _budgets or [0], "Budget", headline_budget(_budgets or [0]))
     samples = dropdown("samples", _samples or [1], "k", _samples[-1] if _samples else 1)
     return budget, samples
 

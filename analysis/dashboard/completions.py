@@ -19,6 +19,8 @@ LONG = 20_000
 
 @dataclass(frozen=True)
 class Completion:
+    """One text of a model, and what came of it."""
+
     checkpoint: str
     problem: int
     budget: int
@@ -34,6 +36,7 @@ class Completion:
 
     @property
     def thinking(self) -> str:
+        """What was written before the answer."""
         return self.text.partition(ANSWER)[0].strip()
 
     @property

@@ -16,6 +16,8 @@ from analysis.plots import heatmap
 
 @dataclass(frozen=True)
 class Traded:
+    """A run's measured cells, and the surface through them."""
+
     estimates: pl.DataFrame
     """Of `analysis.load`; no rows where no evaluation is complete."""
     found: TrainTest | str

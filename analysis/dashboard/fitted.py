@@ -9,9 +9,10 @@ from typing import Any
 
 import polars as pl
 
+from analysis.configs import config
 from analysis.curve_plot import band_table, forecast_words, verdict
 from analysis.fit import CurveFit, fit_series
-from analysis.load import Way, config, estimates, headline_budget, outcomes, rl_points, setting
+from analysis.load import Way, estimates, outcomes, rl_points, train_points
 
 LONGER, MORE = "Thinking longer", "More samples"
 """What test compute is spent on: budgets at the chosen samples, samples at the chosen budget."""
@@ -22,6 +23,8 @@ INTERVAL = ("lo90", "median", "hi90")
 
 @dataclass(frozen=True)
 class Choice:
+    """What is looked at, and how it is drawn."""
+
     budget: int
     """Thinking tokens."""
     samples: int
@@ -44,6 +47,7 @@ class Choice:
 
     @property
     def words(self) -> str:
+        """The way of answering, as titles name it."""
         return f"budget {self.budget}, {ESTIMATORS[self.estimator].format(self.samples)}"
 
 
@@ -78,11 +82,6 @@ class Fitted:
     test: tuple[Curve, ...]
 
 
-def first_choice(run_dir: Path) -> Choice:
-    """The headline setting of a run's config: the middle of the positive budgets, one sample."""
-    return Choice(headline_budget([int(b) for b in setting(config(run_dir), "evaluation.budgets")]), 1, "mean")
-
-
 def fitted(run_dir: Path, choice: Choice) -> Fitted:
     """Read and fit, in seconds; a function of the run's files and of `choice.fitted`.
 
@@ -100,7 +99,7 @@ def fitted(run_dir: Path, choice: Choice) -> Fitted:
         pl.col("samples") == choice.samples,
     )
     train = mine.filter(of_budget & of_samples).with_columns(chosen=here)
-    ways = {choice.axis: rl_points(train) if choice.axis == "rl_flops" else _whole(train)}
+    ways = {choice.axis: rl_points(train) if choice.axis == "rl_flops" else train_points(train)}
     ways[LONGER] = mine.filter(here & of_samples).with_columns(chosen=of_budget).sort("test_flops")
     if choice.estimator != "mean":
         ways[MORE] = mine.filter(here & of_budget).with_columns(chosen=of_samples).sort("test_flops")
@@ -126,10 +125,6 @@ def _points(run_dir: Path, choice: Choice, found: pl.DataFrame) -> pl.DataFrame:
             shown=pl.format("{} of {} answers", "correct", "answers"),
         )
     )
-
-
-def _whole(points: pl.DataFrame) -> pl.DataFrame:
-    return points.sort("step").unique("train_flops", keep="last").sort("train_flops")
 
 
 def _axis(way: str) -> str:

@@ -44,6 +44,8 @@ COLUMNS, WIDTH, HEIGHT = 4, 220, 104
 
 @dataclass(frozen=True)
 class Panel:
+    """One small chart."""
+
     metric: str
     """Of a row's `metrics`, or made of its ledger; `BY_DIFFICULTY`: all that begin so."""
     title: str

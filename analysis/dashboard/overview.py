@@ -37,6 +37,7 @@ class Progress:
 
     @property
     def share(self) -> float:
+        """Of the phase that is done, at most 1."""
         return min(self.done / self.total, 1.0) if self.total > 0 else 0.0
 
 

@@ -17,11 +17,11 @@ import polars as pl
 
 from analysis.curve_plot import bands
 from analysis.dashboard.accuracy_axis import Accuracy, accuracy
-from analysis.dashboard.fitted import AXES, Choice, Curve, Fitted, first_choice, fitted
+from analysis.dashboard.fitted import AXES, Choice, Curve, Fitted, fitted
 from analysis.drawing import THEMES, Chart, Theme, log_axis, notice, powers, styled, zero_label
 from analysis.grouping import arm_names
 
-__all__ = ["Choice", "Fitted", "chart", "first_choice", "fitted", "words"]
+__all__ = ["Choice", "Fitted", "chart", "fitted", "words"]
 
 WIDTH, HEIGHT = 468, 340
 GAP = 0.4

@@ -39,6 +39,8 @@ State = Said | Literal["stalled", "waiting", "ended", "unreadable"]
 
 
 class Stamp(NamedTuple):
+    """What tells one state of a file from another: time in nanoseconds, size in bytes."""
+
     time: int
     size: int
     inode: int
@@ -124,6 +126,7 @@ class Follower:
 
 
 def is_step(row: Row) -> bool:
+    """A training row with metrics."""
     return isinstance(row.get("step"), int) and isinstance(row.get("metrics"), dict)
 
 

@@ -122,6 +122,13 @@ def test_a_curve_of_three_points_cannot_tell(tmp_path):
     assert one["verdict"] == "cannot tell" and "a fit needs 4" in one["reason"] and with_notes["notes"]
 
 
+def test_where_no_curve_can_be_forecast_the_file_has_its_columns_and_no_row(tmp_path):
+    lines = [f"{c},.{c},{split}" for c, split in ((1, "fit"), (2, "fit"), (3, "fit"), (9, "holdout"))]
+    (tmp_path / "short.csv").write_text("\n".join(["compute,accuracy,split", *lines]))
+    found = answer([tmp_path / "short.csv"], None, None, Wanted(tmp_path / "out.csv", at=(10.0,)))
+    assert pl.read_csv(tmp_path / "out.csv").shape == (0, 9) and found["predictions"] == []
+
+
 def test_holdouts_that_cannot_be_forecast_are_said(tmp_path):
     lines = [f"a,{c},{0.1 + 0.05 * i},fit" for i, c in enumerate((1, 2, 4, 8, 16))]
     lines += ["a,32,.35,holdout", "b,1,.1,fit", "b,2,.2,holdout", "b,4,.3,holdout", "c,1,.5,holdout"]

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_series import COMPUTE, bend, draw
 
-from analysis.alignment import ahead, aligned, best, chance_ahead, log_grid
+from analysis.alignment import aligned, best, chance_ahead, log_grid
 from analysis.arms import compare_series
 from analysis.pairs import PAST, pairs
+from analysis.saturation import certain
 from analysis.series import from_points
 from analysis.table import TableError
 
@@ -140,7 +141,7 @@ def test_chances_to_be_best_add_up_and_ties_are_shared(rows):
 def test_of_two_arms_one_is_ahead(lead):
     forth, back = chance_ahead(np.array(lead)), chance_ahead(-np.array(lead))
     assert forth + back == pytest.approx(1)
-    assert {ahead(forth, "a", "b"), ahead(back, "b", "a")} in ({"a"}, {"b"}, {"cannot tell"})
+    assert {certain(forth, "a", "b"), certain(back, "b", "a")} in ({"a"}, {"b"}, {"cannot tell"})
 
 
 @settings(max_examples=30)

@@ -8,7 +8,8 @@ from synthetic_runs import thinking, write_run
 from analysis.answers import TableError
 from analysis.arms import DEFINITION
 from analysis.arms_plot import COLOURS
-from analysis.arms_words import answer, chance, text
+from analysis.arms_words import answer, text
+from analysis.quantities import chance
 from scaling.cli import main
 
 

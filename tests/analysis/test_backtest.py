@@ -118,7 +118,7 @@ def test_a_table_of_its_own_split_is_split_there(table):
     assert [t.horizon for t in found] == ["split"] * 2 and not left_out
     for t in found:
         assert len(t.compute) == 4 and t.series.compute[-1] < t.compute.min()
-        assert (t.n == 300).all() and t.cell == ("gamma", "split") and t.group == "g"
+        assert (t.n == 300).all() and (t.source, t.horizon) == ("gamma", "split") and t.group == "g"
 
 
 def test_horizons_hide_what_they_say(table):

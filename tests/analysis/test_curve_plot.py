@@ -11,16 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_series import COMPUTE, bend, draw, line
 
-from analysis.curve_plot import (
-    MOST,
-    PAST,
-    forecast_words,
-    plot_curve,
-    plot_curves,
-    round_step,
-    save,
-    verdict,
-)  # fmt: skip
+from analysis.curve_plot import MOST, PAST, forecast_words, plot_curve, plot_curves, save, verdict
+from analysis.drawing import round_step
 from analysis.estimators import wilson
 from analysis.fit import CurveFit, Fit, fit_series
 from analysis.series import from_points

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_series import COMPUTE, bend, draw, line
 
+from analysis.arrays import QUANTILES
 from analysis.curves import BROKEN, CURVES, EDGE, FAR_LEFT, LOG_LINEAR, M4, POWER, SIGMOID, Shape
-from analysis.fit import LEVELS, CurveFit, Fit, FitError, fit_series
+from analysis.fit import CurveFit, Fit, FitError, fit_series
 from analysis.posterior import FormFit
 from analysis.search import levels
 from analysis.series import Series, from_points, from_values
@@ -228,7 +229,7 @@ def test_a_loss_is_free_of_its_scale(fits):
 def test_quantiles_are_in_order_and_of_the_metric(fits):
     for name in ("sigmoid", "loss"):
         found = fits[name].quantiles(np.geomspace(1e10, 2e13, 100))
-        assert found.shape == (len(LEVELS), 100) and (np.diff(found, axis=0) >= 0).all()
+        assert found.shape == (len(QUANTILES), 100) and (np.diff(found, axis=0) >= 0).all()
     assert fits["sigmoid"].quantiles([1e10])[2, 0] < 0.4 < fits["sigmoid"].quantiles([1e12])[2, 0]
     assert fits["loss"].quantiles([1e10])[2, 0] > 3 > fits["loss"].quantiles([1e12])[2, 0]
 

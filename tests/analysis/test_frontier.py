@@ -100,7 +100,7 @@ def test_the_surface_is_recovered_within_what_the_problems_allow():
     found, (train, test) = fitted(), grid()
     assert all(found.converged)
     assert np.abs(found.best(train, test) - hex_like(train, test)).max() < 0.05
-    lo, hi = found.quantiles(train, test, (0.005, 0.995))
+    lo, hi = np.quantile(found.predict(train, test), (0.005, 0.995), axis=0)
     truth = hex_like(train, test)
     assert np.mean((lo <= truth) & (truth <= hi)) > 0.9
 

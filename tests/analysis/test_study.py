@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from synthetic_runs import straight, write_run
 
-from analysis.load import headline_budget
+from analysis.configs import headline_budget
 from analysis.study import study
 from scaling.files import RecordError
 

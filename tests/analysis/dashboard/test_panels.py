@@ -105,10 +105,6 @@ def test_both_themes_are_transparent_and_differ_in_ink(found):
     assert light["axis"]["labelColor"] != dark["axis"]["labelColor"]
 
 
-def test_the_first_choice_is_the_headline(short):
-    assert panels.first_choice(short) == Choice(8, 1, "mean")
-
-
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.booleans())
 def test_every_accuracy_has_a_place_on_the_axis_in_its_order(levels, logit):
