@@ -8,7 +8,6 @@ resumable by the same command.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from scaling import hosts
+from scaling.arguments import overridden, sound
 from scaling.closing import DONE, FAILED, PREEMPTED, exit_code, finish, print_json, print_plan, reported, said
 from scaling.hosts import ALONE, Cluster
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors of arguments exit at once, with code 2."""
     commands, prog, description = COMMANDS, "scaling", ABOUT
     try:
-        args = _overrides(_sound(sys.argv[1:] if argv is None else argv))
+        args = overridden(sound(sys.argv[1:] if argv is None else argv))
         if args[:1] == ["sweep"]:
             from sweeps import commands as sweeping
 
@@ -379,37 +379,3 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "dashboard": dashboard,
     "sweep": sweep,
 }
-
-
-def _sound(args: Sequence[str]) -> Sequence[str]:
-    """The words of a command. Raises ConfigError for what names nothing: an empty one, which pathlib takes for the
-    folder one is in, and a null byte."""
-    empty = "is empty; is a variable of the shell not set?"
-    lines = [f"word {i} after scaling {empty}" for i, text in enumerate(args, 1) if not text]
-    lines += [f"{text} {empty}" for text in args if re.fullmatch("--?[a-z_-]+=", text)]
-    lines += [f"{text}: no name has a null byte" for text in args if "\0" in text]
-    if lines:
-        from scaling.structure import ConfigError
-
-        raise ConfigError(lines)
-    return args
-
-
-def _overrides(args: Sequence[str]) -> list[str]:
-    """`--a.b=c`, as agents of W&B sweeps pass settings, becomes `--set a.b=c`."""
-    given = []
-    for text in args:
-        name, equals, _ = text.partition("=")
-        if equals and name.startswith("--") and _is_field(name[2:].partition(".")[0]):
-            given += ["--set", text[2:]]
-        else:
-            given.append(text)
-    return given
-
-
-def _is_field(name: str) -> bool:
-    from dataclasses import fields
-
-    from scaling.config import Config
-
-    return name in (f.name for f in fields(Config))

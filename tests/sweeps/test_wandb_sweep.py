@@ -6,7 +6,8 @@ import json
 import pytest
 import wandb
 
-from scaling.cli import _overrides, main
+from scaling.arguments import overridden
+from scaling.cli import main
 from scaling.config import config_hash
 from scaling.resolve import config_and_directory
 from scaling.structure import ConfigError
@@ -41,7 +42,7 @@ def test_the_arguments_of_agents_give_the_runs_of_the_file(tmp_path, monkeypatch
     monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
     theirs, directories = set(), set()
     for words in arguments(description):
-        overrides = [word for word in _overrides(words) if word != "--set"]
+        overrides = [word for word in overridden(words) if word != "--set"]
         config, directory = config_and_directory("tiny", None, overrides)
         theirs.add(config_hash(config))
         directories.add(directory)
