@@ -96,7 +96,7 @@ def asked_by_posterior(series: Series, replicates: int) -> list[Problems]:
         asked.append(Problems(curve, u, e, size, mean, sd, start))
         return search(curve, u, e, size, mean, sd, start)
 
-    with mock.patch.object(posterior, "search", recorded):
+    with mock.patch.object(posterior, "search", recorded), mock.patch("analysis.search.search", recorded):
         posterior.posteriors([series], replicates)
     return asked
 

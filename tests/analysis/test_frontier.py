@@ -58,7 +58,7 @@ def fitted(truth=hex_like) -> Surface:
 def of(thetas: tuple[np.ndarray, ...], weights: tuple[float, ...]) -> Surface:
     """A surface whose every replicate is its best fit."""
     replicates = tuple(np.tile(theta, (3, 1)) for theta in thetas)
-    return Surface((10.0, 6.0), (12.8, 8.0), thetas, weights, (0.0,) * 3, (True,) * 3, replicates, 0.0, 0.0)
+    return Surface((10.0, 6.0), (12.8, 8.0), thetas, weights, (True,) * 3, replicates, 0.0, 0.0)
 
 
 def surfaces() -> st.SearchStrategy[Surface]:

@@ -66,7 +66,7 @@ def here(verb: str, path: Path, *overrides: str) -> tuple[int, str, str]:
 def record(run: Run) -> dict[str, Any]:
     """What two runs that did the same have in common: parameters and optimiser as the hashes of their leaves, the
     ledger, all rows and answers. A row that stands twice in a file is seen."""
-    train = [json.loads(line) for line in run.train_file.read_text().splitlines()]
+    lines = run.train_file.read_text().splitlines() if run.train_file.exists() else []
     evaluations = {
         name: sorted(
             (_timeless(json.loads(line)) for line in run.evaluation_file(name).read_text().splitlines()),
@@ -76,7 +76,7 @@ def record(run: Run) -> dict[str, Any]:
     }
     return {
         "config": run.config_text(),
-        "train": [_timeless(row) for row in train],
+        "train": [_timeless(json.loads(line)) for line in lines],
         "checkpoints": [_timeless(manifest) for manifest in run.manifests()],
         "evaluations": evaluations,
     }
