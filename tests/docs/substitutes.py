@@ -20,7 +20,6 @@ class Run:
     """Patterns that what it prints has."""
     makes: tuple[str, ...] = ()
     """Files that it writes."""
-    slow: bool = False
 
 
 MAIN = "the main job, minutes"
@@ -46,7 +45,6 @@ COMMANDS = {
         (*(f"scaling run {name} {SHORT}" for name in ("demo", "tiny", "hour", "slice", "mine.yaml")), POD),
         "a synopsis; tests/test_tiny_run.py runs one",
         (PARAMETERS,),
-        slow=True,
     ),
     "scaling train|evaluate|report|check runs/NAME": Run(
         (
@@ -62,11 +60,10 @@ COMMANDS = {
             r"nothing wrong found",
         ),
         ("runs/small/answer.json", "runs/small/panels.png"),
-        slow=True,
     ),
-    "scaling fit PATH...": Run(("scaling fit runs/demo-s0",), "a synopsis", FITTED, slow=True),
+    "scaling fit PATH...": Run(("scaling fit runs/demo-s0",), "a synopsis", FITTED),
     "scaling backtest TABLE": Run(
-        ("scaling backtest points.csv --alone",), "a synopsis; the peers alone take minutes", (r"ours",), slow=True
+        ("scaling backtest points.csv --alone",), "a synopsis; the peers alone take minutes", (r"ours",)
     ),
     "scaling plan demo": Run((), "", (PARAMETERS, r"checkpoints, about", r"budget +192 samples", r"disk:")),
     "scaling export runs/NAME -o points.csv": Run(
@@ -80,39 +77,37 @@ COMMANDS = {
     "pip install 'scaling[dashboard]'": Run((), INDEX),
     "scaling dashboard runs": Run(("scaling dashboard --help",), SERVES, (r"token", r"--port", r"--theme")),
     # How far is my curve from saturating?
-    "scaling fit points.csv": Run((), "", FITTED, slow=True),
+    "scaling fit points.csv": Run((), "", FITTED),
     "scaling fit points.csv --at 1e25 --plot plots": Run(
-        (), "", (r"at 1\.0e25: ",), ("plots/curves.png", "plots/curves.html"), slow=True
+        (), "", (r"at 1\.0e25: ",), ("plots/curves.png", "plots/curves.html")
     ),
     "scaling fit points.csv --predict forecasts.csv": Run(
         ("scaling fit split.csv --predict forecasts.csv",),
         "a table with rows to forecast",
         (),
         ("forecasts.csv",),
-        slow=True,
     ),
-    "scaling fit history.csv --x tokens --y val_acc:accuracy": Run((), "", FITTED, slow=True),
-    "scaling fit wandb/offline-run-...": Run(("scaling fit wandb/offline-run-1",), "a name", FITTED, slow=True),
+    "scaling fit history.csv --x tokens --y val_acc:accuracy": Run((), "", FITTED),
+    "scaling fit wandb/offline-run-...": Run(("scaling fit wandb/offline-run-1",), "a name", FITTED),
     # Which of these runs is the best?
     "scaling fit runs/widths --by model.width [--by rl.recipe] --plot plots": Run(
         ("scaling fit runs/widths --by model.width --by rl.recipe --plot plots",),
         "a synopsis",
         (r"[Bb]est",),
         ("plots/arms.png", "plots/arms.html"),
-        slow=True,
     ),
     "scaling fit points.csv --by optimiser": Run(
-        ("scaling fit optimisers.csv --by optimiser",), "a table with that column", (r"[Bb]est",), slow=True
+        ("scaling fit optimisers.csv --by optimiser",), "a table with that column", (r"[Bb]est",)
     ),
     # Notebooks
     "python analysis/notebooks/o1_figure.py --path runs/demo-s0 --out o1.png": Run(
-        (), "", (r"o1\.png",), ("o1.png",), slow=True
+        (), "", (r"o1\.png",), ("o1.png",)
     ),
     "marimo run analysis/notebooks/o1_figure.py -- --path runs/demo-s0": Run(
-        ("python -m marimo check --strict analysis/notebooks/o1_figure.py",), SERVES, slow=True
+        ("python -m marimo check --strict analysis/notebooks/o1_figure.py",), SERVES
     ),
     "marimo edit analysis/notebooks/csv_verdict.py -- --path points.csv": Run(
-        ("python -m marimo check --strict analysis/notebooks/csv_verdict.py",), SERVES, slow=True
+        ("python -m marimo check --strict analysis/notebooks/csv_verdict.py",), SERVES
     ),
     # Sweeps
     "scaling sweep sizes --dry-run": Run((), "", (r"run +warm start +RL +evaluation +disk", r"6 runs")),
@@ -129,7 +124,6 @@ COMMANDS = {
         ("scaling train runs/checked small.yaml", "scaling check runs/checked"),
         "a synopsis",
         (r"nothing wrong found in \d+ training rows, .* checkpoints",),
-        slow=True,
     ),
     "make reliability": Run(("make --dry-run reliability",), "an hour", (r"RELIABILITY=all",)),
     "make soak MINUTES=60": Run(("make --dry-run soak MINUTES=60",), "an hour", (r"soak 60",)),
@@ -148,16 +142,14 @@ COMMANDS = {
         ("scaling plan tiny --calibrate",),
         "minutes; the same of a small model",
         (r"training +in all", r"device-hours"),
-        slow=True,
     ),
     "scaling plan slice --devices 8 --accelerator h100 --price 2.5": Run(
         ("scaling plan tiny --devices 2 --accelerator h100 --price 2.5",),
         COMPILES,
         (r"memory of one of 2 devices", r"fits: .* usable in", r"device-hours, .* USD"),
-        slow=True,
     ),
     "scaling plan pod --devices 256 --accelerator v5p --task.path=p.jsonl": Run(
-        ("scaling plan tiny --accelerator v5p",), COMPILES, (r"fits: .* usable in", r"device-hours"), slow=True
+        ("scaling plan tiny --accelerator v5p",), COMPILES, (r"fits: .* usable in", r"device-hours")
     ),
     # docs/clusters.md
     "pip install 'scaling[ray]'": Run((), INDEX),
@@ -171,9 +163,8 @@ COMMANDS = {
         ('python -m pytest -n 0 --collect-only -m "slurm or ray" tests/sweeps',),
         "minutes, and the services",
         (r"test_ray",),
-        slow=True,
     ),
     # CONTRIBUTING.md, but for its edits
-    ".venv/bin/python -m pytest -n 0 tests/scaling/test_schedule.py": Run((), "", (r"\d+ passed",), slow=True),
+    ".venv/bin/python -m pytest -n 0 tests/scaling/test_schedule.py": Run((), "", (r"\d+ passed",)),
     ".venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/pyright": Run((), "`make test` itself"),
 }

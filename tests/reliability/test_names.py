@@ -101,6 +101,7 @@ def refused(place, monkeypatch, capsys):
     return refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("option", "name"), CASES)
 def test_a_name_that_leads_nowhere_is_a_line(option, name, refused):
     words, ending = (READ | WRITE | FOLDER)[option]
