@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -16,38 +16,44 @@ import polars as pl
 
 def unusable(option: str, path: Path, endings: Sequence[str] = (".csv",)) -> list[str]:
     """A line where no table of these endings can be written to `path`. Nothing is opened."""
-    folder = path.absolute().parent
-    try:
-        _reach(path)
+
+    def wrong() -> str:
+        folder = path.absolute().parent
         if path.suffix not in endings:
-            wrong = f"must end in {' or '.join(endings)}"
-        elif not folder.is_dir():
-            wrong = f"the folder {folder} must exist"
-        elif path.is_dir():
-            wrong = "must be a file; a folder has that name"
-        elif not os.access(path if path.exists() else folder, os.W_OK):
-            wrong = "cannot be written: permission denied"
-        else:
-            return []
-    except OSError as error:
-        wrong = f"cannot be written: {error.strerror}"
-    return [f"{option} = {path}: {wrong}"]
+            return f"must end in {' or '.join(endings)}"
+        if not folder.is_dir():
+            return f"the folder {folder} must exist"
+        if path.is_dir():
+            return "must be a file; a folder has that name"
+        return _denied(path if path.exists() else folder)
+
+    return _judged(option, path, wrong)
 
 
 def unusable_folder(option: str, path: Path) -> list[str]:
     """A line where `path` is no folder that files can be written to, and none can be made there."""
-    try:
-        _reach(path)
+
+    def wrong() -> str:
         there = next(place for place in (path, *path.absolute().parents) if place.exists())
         if not there.is_dir():
-            wrong = "must be a folder" if there == path else f"{there} must be a folder"
-        elif not os.access(there, os.W_OK):
-            wrong = "cannot be written: permission denied"
-        else:
-            return []
+            return "must be a folder" if there == path else f"{there} must be a folder"
+        return _denied(there)
+
+    return _judged(option, path, wrong)
+
+
+def _judged(option: str, path: Path, wrong: Callable[[], str]) -> list[str]:
+    """The line, where something is wrong, be it that the system does not take the name."""
+    try:
+        _reach(path)
+        why = wrong()
     except OSError as error:
-        wrong = f"cannot be written: {error.strerror}"
-    return [f"{option} = {path}: {wrong}"]
+        why = f"cannot be written: {error.strerror}"
+    return [f"{option} = {path}: {why}"] if why else []
+
+
+def _denied(place: Path) -> str:
+    return "" if os.access(place, os.W_OK) else "cannot be written: permission denied"
 
 
 def _reach(path: Path) -> None:
