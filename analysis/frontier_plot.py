@@ -52,6 +52,8 @@ def plot_frontier(surface: Surface, points: Points, theme: Theme = PAPER) -> Cha
         alt.Chart(measured).mark_circle(size=42, opacity=1, stroke="white", strokeWidth=0.9)
         .encode(x=x, y=y, color=colour, tooltip=tips),
         *labels,
+        *_powers(left, right, x=x, y=alt.value(HEIGHT + 17)),
+        *_powers(bottom, top, x=alt.value(-21), y=y),
     ]  # fmt: skip
     found = exchange_rate(surface)
     title = alt.TitleParams(text=headline(found), subtitle=_subtitle(found, points))
@@ -72,11 +74,23 @@ def _subtitle(found: Exchange, points: Points) -> list[str]:
 
 
 def _axis(name: str, title: str, low: float, high: float) -> Any:
-    """An axis of log10 values, labelled at powers of ten as code writes them."""
-    powers = list(range(math.ceil(low), math.floor(high) + 1))
-    kind = alt.X if name == "x" else alt.Y
-    return kind(f"{name}:Q", title=title, scale=alt.Scale(domain=[low, high], nice=False, zero=False),
-                axis=alt.Axis(values=powers, labelExpr="'1e' + datum.value", grid=False))  # fmt: skip
+    """An axis of log10 values with ticks at powers of ten; their labels are `_powers`."""
+    kind, padding = (alt.X, 28) if name == "x" else (alt.Y, 42)
+    axis = alt.Axis(values=_exponents(low, high), labels=False, titlePadding=padding, grid=False)
+    return kind(f"{name}:Q", title=title, scale=alt.Scale(domain=[low, high], nice=False, zero=False), axis=axis)
+
+
+def _exponents(low: float, high: float) -> list[int]:
+    return list(range(math.ceil(low), math.floor(high) + 1))
+
+
+def _powers(low: float, high: float, **place: Any) -> list[alt.Chart]:
+    """Labels of the ticks, the exponent raised."""
+    base = alt.Chart(pl.DataFrame({"x": _exponents(low, high)})).transform_calculate(y="datum.x").encode(**place)
+    return [
+        base.mark_text(align="right", fontSize=12, dx=3).encode(text=alt.value("10")),
+        base.mark_text(align="left", fontSize=9, dx=3.5, dy=-5).encode(text="x:N"),
+    ]
 
 
 def _cells(surface: Surface, left: float, right: float, bottom: float, top: float) -> pl.DataFrame:
