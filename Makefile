@@ -13,7 +13,7 @@ demo: $(READY)
 
 test: lint
 	$(BIN)/pyright
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --dist loadfile  # what a file's tests share is made once
 
 slow: $(READY)
 	$(BIN)/pytest -m slow
