@@ -34,18 +34,19 @@ lint: $(READY)
 setup: $(READY)
 
 # Remade when the lock or the project's metadata changes; a set-up that breaks off leaves no stamp behind.
+# The lock is complete, so nothing else is resolved: a dependency's `coverage[toml]` is no reason to look for a newer one.
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	rm -f $@
 	@echo "Setting up .venv; this takes a minute or two."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 # What the tests of launchers need beside Slurm's own packages: a skipped test says how to get those.
 ray: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-ray.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-ray.lock
 
 # Pins every package, with the hashes of its files, for all platforms and Pythons; names no index.
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
