@@ -29,10 +29,10 @@ from analysis import calibration, load
 from analysis.fit import CurveFit, Fit, fit, predictions
 from analysis.outputs import unusable, unusable_folder, write
 from analysis.posterior import MIN_POINTS, FormFit
-from analysis.quantities import flops
 from analysis.saturation import DEFINITION
 from analysis.table import TableError
 from analysis.words import describe, rows
+from scaling.quantities import flops
 
 PREDICTED = ("curve", "compute", "median", "lo50", "hi50", "lo90", "hi90", "source", "interval")
 """Columns of --predict: quantiles in the table's own metric, and what they are of: observed values or levels."""

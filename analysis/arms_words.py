@@ -24,10 +24,11 @@ from analysis.answers import calibration_facts, curve
 from analysis.arms import DEFINITION, Comparison, Win, compare
 from analysis.outputs import unusable_folder
 from analysis.pairs import PAST
-from analysis.quantities import chance, flops, percent, points, signed
+from analysis.quantities import chance, percent, points, signed
 from analysis.saturation import Estimate
 from analysis.table import TableError
 from analysis.words import interval
+from scaling.quantities import flops, how_many
 
 
 def answer(
@@ -85,7 +86,7 @@ def text(found: dict[str, Any]) -> str:
     arms, unit = found["arms"], found["arms"][0]["unit"]
     lines = [found["verdict"], ""]
     for arm in arms:
-        many = "1 run" if arm["runs"] == 1 else f"{arm['runs']} runs"
+        many = how_many(arm["runs"], "run")
         lines.append(f"{arm['arm']} ({many}): {arm['sentence'].removeprefix(arm['curve'] + ': ')}")
     for pair in found["pairs"]:
         said = rows(pair, arms[0]["metric"], found["compared"])

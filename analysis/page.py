@@ -7,7 +7,8 @@ from typing import Any
 
 from analysis.markup import STYLE, drawing, figure, listed, safe, table
 from analysis.posterior import REPLICATES
-from analysis.quantities import flops, percent, seconds, times
+from analysis.quantities import percent, times
+from scaling.quantities import flops, seconds
 
 Facts = Mapping[str, Any]
 Specs = Mapping[str, Mapping[str, Any]]

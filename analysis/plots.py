@@ -26,9 +26,9 @@ from analysis.drawing import (
     zero_label,
 )
 from analysis.load import rl_points
-from analysis.quantities import flops
 from analysis.saturation import Answer
 from analysis.study import Study
+from scaling.quantities import flops
 
 BEFORE = "before RL"
 START_GAP = 0.45

@@ -1,27 +1,8 @@
-"""Quantities as people read them. None, where an estimate may hold it, is "beyond" what is named."""
+"""Shares, gains and chances as people read them. None, where an estimate may hold it, is "beyond"."""
 
 from __future__ import annotations
 
-
-def flops(compute: float) -> str:
-    """1.6e12: in charts as in code, because few fonts have every superscript."""
-    return "0" if compute <= 0 else f"{compute:.1e}".replace("e+", "e").replace("e0", "e")
-
-
-def duration(seconds: float) -> str:
-    """A time in two units: 45 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
-    whole = round(seconds)
-    for unit, name, part, of in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= unit:
-            return f"{whole // unit} {name} {whole % unit // part:02d} {of}"
-    return f"{whole} s"
-
-
-def seconds(value: float) -> str:
-    """A time in one unit, for columns and bars: 4.5 s, 3.3 min, 2.1 h."""
-    if value >= 3600:
-        return f"{value / 3600:.1f} h"
-    return f"{value / 60:.1f} min" if value >= 60 else f"{value:.1f} s"
+from scaling.quantities import flops
 
 
 def percent(share: float | None) -> str:

@@ -13,11 +13,11 @@ from analysis.drawing import Chart, save
 from analysis.facts import facts
 from analysis.frontier_plot import plot_frontier
 from analysis.page import page
-from analysis.quantities import flops, seconds
 from analysis.run_backtest import RunBacktest, run_backtest
 from analysis.run_backtest_plot import plot_run_backtest
 from analysis.study import Study, study
 from scaling.files import replace
+from scaling.quantities import flops, seconds
 
 
 def write_report(run_dir: str | Path) -> dict[str, Any]:

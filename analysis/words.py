@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from analysis.posterior import Posterior
-from analysis.quantities import chance, flops, percent, points, signed
+from analysis.quantities import chance, percent, points, signed
 from analysis.saturation import Answer, Estimate
 from analysis.settle import ENOUGH
+from scaling.quantities import flops
 
 
 def describe(found: Answer) -> str:

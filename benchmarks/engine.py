@@ -15,13 +15,12 @@ import numpy as np
 
 from benchmarks import Row, faster, interleaved, peers
 from scaling import config as configs
-from scaling.batches import Batch, microbatches
+from scaling.batches import Batch
 from scaling.calibrate import rambling
 from scaling.config import Config, MeshConfig, ModelConfig
-from scaling.learner import gradient, initial_state, make_optimiser, means, step
-from scaling.recipes import RECIPES
+from scaling.experiment import prepare
+from scaling.learner import initial_state, learn, means
 from scaling.sampling import left_pad, row_keys, sample
-from scaling.sharding import make_mesh
 from scaling.tasks import ANSWER, END, PAD, make_task
 
 WIDE = ModelConfig(width=128, layers=4, heads=4, kv_heads=4, head_size=32, ff=512)
@@ -32,7 +31,7 @@ GRID_SAMPLES = (1, 4, 16)
 GRID_PROBLEMS = 32
 
 
-def experiment() -> Config:
+def default() -> Config:
     """The default experiment on one device of one thread."""
     return replace(configs.load("demo"), mesh=MeshConfig(cpu_devices=1))
 
@@ -81,17 +80,14 @@ def _batch(prompts_BxN: np.ndarray, padding_B: np.ndarray, tokens_BxT: np.ndarra
     return Batch(prompts_BxN, padding_B, tokens_BxT, mask / mask.sum(), mask, -mask)
 
 
-def our_step(config: Config, vocab: int, rows: Rows) -> peers.Step:
+def our_step(config: Config, rows: Rows) -> peers.Step:
     """What `scaling.train` does with a batch: microbatches of like length, gradients accumulated, a step."""
-    mesh = make_mesh(config.mesh)
-    graphdef, state = initial_state(config, vocab, mesh)
-    tx = make_optimiser(config, "rl")
-    held = [state["params"], state["opt_state"]]
+    experiment = prepare(replace(config, microbatch=rows.microbatch))
+    state = initial_state(experiment)
 
     def run() -> None:
-        parts = microbatches(rows.batch, rows.microbatch)
-        grads, sums = gradient(graphdef, held[0], None, parts, mesh, recipe=RECIPES["cispo"])
-        held[0], held[1], _ = step(tx, held[0], held[1], grads, 1e-3)
+        nonlocal state
+        state, sums, _ = learn(experiment, "rl", state, None, rows.batch, 1e-3)
         means(sums)
 
     return run
@@ -137,7 +133,7 @@ def peak() -> list[Row]:
 def case(name: str) -> tuple[Config, Rows, int]:
     """A config, rows to learn from and the vocabulary: of the default experiment at the lengths of its rollouts
     (`uneven`) and at full length (`full`), and of the wide decoder (`wide`)."""
-    config = experiment()
+    config = default()
     task = make_task(config.task)
     vocab, prompt = len(task.vocab), task.prompt_tokens
     if name == "uneven":
@@ -160,7 +156,7 @@ def train_step() -> list[Row]:
     for name, (kind, work) in cases.items():
         config, rows, vocab = case(kind)
         for label, activation in (("default activations", "gelu"), ("all relu²", "relu2")):
-            steps = {"ours": our_step(config, vocab, rows)}
+            steps = {"ours": our_step(config, rows)}
             if peers.installed():
                 steps["PyTorch"] = peers.torch_step(config.model, vocab, rows.padded(), activation)
             steps["flax"] = peers.flax_step(config.model, vocab, rows.padded(), activation)
@@ -171,18 +167,18 @@ def train_step() -> list[Row]:
 
 
 def our_sampler(
-    config: Config, vocab: int, prompts_BxN: np.ndarray, group: int, budgets: tuple[int, ...], *, ends: bool
+    config: Config, prompts_BxN: np.ndarray, group: int, budgets: tuple[int, ...], *, ends: bool
 ) -> Callable[[], int]:
     """Completions of every prompt; how many tokens were decoded, each answer at a shorter budget included."""
-    mesh = make_mesh(config.mesh)
-    graphdef, state = initial_state(config, vocab, mesh)
-    params = state["params"] if ends else rambling(state["params"], 0.0)
+    experiment = prepare(config)
+    params = initial_state(experiment)["params"]
+    params = params if ends else rambling(params, 0.0)
     keys = row_keys(0, 1, 0, np.arange(len(prompts_BxN) * group))
     padding = np.zeros(len(prompts_BxN), np.int32)
 
     def run() -> int:
         found = sample(
-            graphdef,
+            experiment.graphdef,
             params,
             prompts_BxN,
             padding,
@@ -192,7 +188,7 @@ def our_sampler(
             answer_tokens=3,
             temperature=1.0,
             chunk=512,
-            mesh=mesh,
+            mesh=experiment.mesh,
         )
         answers = sum(
             int((short.length_B - budget)[short.forced_B].sum())
@@ -205,7 +201,7 @@ def our_sampler(
 
 def sampling() -> list[Row]:
     """Rollouts of the default experiment, with rows that end and with full rows, and of the wide decoder."""
-    config = experiment()
+    config = default()
     task = make_task(config.task)
     vocab, budget = len(task.vocab), max(config.rl.budgets)
     rng = np.random.default_rng(0)
@@ -220,7 +216,7 @@ def sampling() -> list[Row]:
     found = []
     for name, case, start, longest, ends, work in cases:
         group = config.rl.samples
-        sides = {"ours": our_sampler(case, vocab, start, group, (longest,), ends=bool(ends))}
+        sides = {"ours": our_sampler(case, start, group, (longest,), ends=bool(ends))}
         if peers.installed():
             rows = np.repeat(start, group, axis=0)
             for activation in ("gelu", "relu2"):
@@ -234,15 +230,15 @@ def sampling() -> list[Row]:
 
 def grid_tokens() -> list[Row]:
     """All of a checkpoint's grid from one pass, beside its largest cell alone and each cell on its own."""
-    config = experiment()
+    config = default()
     task = make_task(config.task)
     vocab, budgets = len(task.vocab), config.evaluation.budgets
     prompts = np.random.default_rng(0).integers(3, vocab, (GRID_PROBLEMS, task.prompt_tokens), np.int32)
 
     def cell(budget: int, samples: int) -> Callable[[], int]:
-        return our_sampler(config, vocab, prompts, samples, (budget,), ends=False)
+        return our_sampler(config, prompts, samples, (budget,), ends=False)
 
-    whole = our_sampler(config, vocab, prompts, GRID_SAMPLES[-1], budgets, ends=False)
+    whole = our_sampler(config, prompts, GRID_SAMPLES[-1], budgets, ends=False)
     largest = cell(budgets[-1], GRID_SAMPLES[-1])
     each = [cell(budget, samples) for budget in budgets for samples in GRID_SAMPLES]
     sides = {"ours": whole, "largest": largest, "each": lambda: sum(run() for run in each)}

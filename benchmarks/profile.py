@@ -73,7 +73,7 @@ def main(args: Sequence[str] | None = None) -> int:
     config, rows, vocab = engine.case(asked.rows)
     lengths = rows.fed()
     work = sum(flops.train_sequence(config.model, vocab, int(n)) for n in lengths)
-    found = kernels(engine.our_step(config, vocab, rows))
+    found = kernels(engine.our_step(config, rows))
     whole = sum(kernel.seconds for kernel in found)
     products = sum(kernel.seconds for kernel in found if kernel.name.startswith(PRODUCTS))
     shown = Table(title=f"A training step, {len(lengths)} rows, {int(lengths.sum())} tokens, one thread")

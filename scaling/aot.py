@@ -23,9 +23,10 @@ from jax.sharding import PartitionSpec as P
 from scaling import learner, sampling
 from scaling.batches import Batch, bucket
 from scaling.config import Config, parse
+from scaling.experiment import Experiment, prepare
 from scaling.model import empty_cache
-from scaling.sharding import batch_sharding, cache_sharding, make_mesh, place_batch
-from scaling.tasks import Task, make_task
+from scaling.sharding import batch_sharding, cache_sharding, place_batch
+from scaling.tasks import Task
 from scaling.tiers import tiers
 
 
@@ -42,10 +43,10 @@ class Program(NamedTuple):
     """Bytes of the narrower cache that is held while this one is made."""
 
 
-def programs(config: Config, task: Task, mesh: Mesh) -> Iterator[Program]:
+def programs(experiment: Experiment) -> Iterator[Program]:
     """gradient, step, prompts, rollout, evaluation; parameters, optimiser state and cache are abstract."""
-    rl, vocab = config.rl, len(task.vocab)
-    graphdef, state = learner.abstract_state(config, vocab, mesh)
+    config, task, mesh, graphdef = experiment.config, experiment.task, experiment.mesh, experiment.graphdef
+    rl, vocab, state = config.rl, experiment.vocab, learner.abstract_state(experiment)
     params, reference = state["params"], state["params"] if rl.kl else None
     batch = _batch(config, task)
     options = {"mesh": mesh, **learner.objective(config, "rl")}
@@ -111,11 +112,11 @@ def _batch(config: Config, task: Task) -> Batch:
 def measure(config: Config, names: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
     """Bytes on one device: parameters, optimiser state, and of each named program what it is given, what it
     gives, and what it needs in between (`temporary`)."""
-    task, mesh = make_task(config.task), make_mesh(config.mesh)
-    _, state = learner.abstract_state(config, len(task.vocab), mesh)
+    experiment = prepare(config)
+    mesh, state = experiment.mesh, learner.abstract_state(experiment)
     facts: dict[str, Any] = {"mesh": dict(mesh.shape), "programs": {}}
     facts |= {"parameters": held(state["params"]), "optimiser": held(state["opt_state"])}
-    for program in programs(config, task, mesh):
+    for program in programs(experiment):
         if program.name in names:
             say(f"compiling {program.name} for {mesh.size} devices …")
             start = perf_counter()

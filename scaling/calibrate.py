@@ -23,13 +23,14 @@ from scaling.batches import Batch, warm_start_batch
 from scaling.config import Config, StageConfig, config_hash, dump
 from scaling.costs import last_taught, like_demonstrations
 from scaling.evaluate import Evaluator
+from scaling.experiment import prepare
 from scaling.flops import Ledger
-from scaling.learner import initial_state, learn
+from scaling.learner import abstract_state, initial_state, learn
 from scaling.records import Run
 from scaling.rl import collect
 from scaling.sampling import left_pad
-from scaling.sharding import make_mesh, place
-from scaling.tasks import ANSWER, END, PAD, Task, make_task
+from scaling.sharding import place
+from scaling.tasks import ANSWER, END, PAD, Task
 from scaling.timeline import Rates
 from scaling.timing import Stopwatch
 
@@ -39,16 +40,16 @@ TIMED = 3
 
 def calibrate(config: Config, say: Callable[[str], None]) -> Rates:
     """Seconds by phase on the devices that JAX has here."""
-    task, mesh = make_task(config.task), make_mesh(config.mesh)
-    graphdef, state = initial_state(config, len(task.vocab), mesh)
+    experiment = prepare(config)
+    task, state = experiment.task, initial_state(experiment)
 
     def policy(budget: int) -> nnx.State:
-        return place(rambling(state["params"], ending_rate(config, task, budget)), mesh)
+        return place(rambling(state["params"], ending_rate(config, task, budget)), experiment.mesh)
 
     def learned(batches: Sequence[Batch], phase: str, reference: nnx.State | None = None) -> None:
         nonlocal state
         for batch in batches:
-            state, _, norm = learn(config, phase, graphdef, state, reference, batch, mesh, 0.0)
+            state, _, norm = learn(experiment, phase, state, reference, batch, 0.0)
             float(norm)
 
     def warm_step(stage: StageConfig, number: int) -> None:
@@ -62,12 +63,13 @@ def calibrate(config: Config, say: Callable[[str], None]) -> Rates:
         before += stage.steps
 
     rl, reference = config.rl, policy(0) if config.rl.kl else None
-    plain = replace(config, rl=replace(rl, recipe="grpo"))  # learns from every group, whatever its rewards
+    every = replace(config, rl=replace(rl, recipe="grpo"))  # learns from every group, whatever its rewards
+    plain = replace(experiment, config=every)
     rollout, update = {}, {}
     for budget in sorted(set(rl.budgets)):
         say(f"timing RL at budget {budget} …")
         at = rl.budgets.index(budget)
-        judged = partial(collect, plain, task, graphdef, policy(budget), mesh, Stopwatch(), at)
+        judged = partial(collect, plain, policy(budget), Stopwatch(), at)
         rollout[budget] = _seconds([judged] * TIMED)
         update[budget] = _seconds([partial(learned, _batches(config, task, budget), "rl", reference)] * TIMED)
 
@@ -78,7 +80,7 @@ def calibrate(config: Config, say: Callable[[str], None]) -> Rates:
     chunk = _seconds([lambda: evaluator.rows(params, 0, size)])
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", dump(config), config_hash(config), {"command": "scaling plan"})
-        saved = _seconds([lambda: _save_and_restore(run, state, evaluator.abstract)])
+        saved = _seconds([lambda: _save_and_restore(run, state, abstract_state(experiment))])
     return Rates(
         f"{TIMED} steps of each kind timed on this machine",
         tuple(warm),

@@ -17,18 +17,17 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 
 from scaling import flops, hosts
 from scaling.checkpoints import restore
 from scaling.config import Config
+from scaling.experiment import prepare
 from scaling.files import RecordError
 from scaling.learner import abstract_state
 from scaling.records import Run
 from scaling.room import within_memory
 from scaling.sampling import Rollout, left_pad, row_keys, sample
-from scaling.sharding import make_mesh
-from scaling.tasks import PAD, Problem, Task, Verdict, held_out, make_task, text
+from scaling.tasks import PAD, Problem, Verdict, held_out, text
 from scaling.tiers import Tier, tiers
 from scaling.timing import Stopwatch
 from scaling.tracking import Terminal
@@ -93,11 +92,9 @@ class Evaluator:
 
     def __init__(self, config: Config, warn: Callable[[str], None] = print):
         self.config, self.warn = config, warn
-        self.task: Task = make_task(config.task)
-        self.mesh: Mesh = make_mesh(config.mesh)
-        self.graphdef, self.abstract = abstract_state(config, len(self.task.vocab), self.mesh)
+        self.experiment = prepare(config)
         self.tiers = tiers(config)
-        self.problems = held_out(self.task, config.evaluation.problems)
+        self.problems = held_out(self.experiment.task, config.evaluation.problems)
         self.at_once = max(config.evaluation.chunk // self.tiers[0].samples, 1)
         """Problems that one call of `rows` is for."""
 
@@ -110,7 +107,7 @@ class Evaluator:
                 for budget, rollout in zip(tier.budgets, self._sample(params, problems, tier), strict=True):
                     self._count(outcomes, problems, budget, rollout)
         seconds = {phase: spent / len(outcomes) for phase, spent in watch.take().items()}
-        prefill = partial(flops.prefill, self.config.model, len(self.task.vocab))
+        prefill = partial(flops.prefill, self.config.model, self.experiment.vocab)
         return [
             outcomes[p.index, b].row(p, b, prefill(len(p.prompt)), seconds)
             for p in problems
@@ -119,44 +116,45 @@ class Evaluator:
 
     def _sample(self, params: nnx.State, problems: Sequence[Problem], tier: Tier) -> Sequence[Rollout]:
         evaluation, group = self.config.evaluation, tier.samples
-        prompts_PxN, padding_P = left_pad([p.prompt for p in problems], self.task.prompt_tokens)
+        task = self.experiment.task
+        prompts_PxN, padding_P = left_pad([p.prompt for p in problems], task.prompt_tokens)
         places = [p.index * evaluation.samples[-1] + s for p in problems for s in range(tier.first, tier.last)]
         keys_B = row_keys(self.config.seed, EVAL_STREAM, 0, np.array(places))
 
         def draw(chunk: int) -> Sequence[Rollout]:
             return sample(
-                self.graphdef,
+                self.experiment.graphdef,
                 params,
                 prompts_PxN,
                 padding_P,
                 keys_B,
                 group=group,
                 budgets=tier.budgets,
-                answer_tokens=self.task.answer_tokens,
+                answer_tokens=task.answer_tokens,
                 temperature=evaluation.temperature,
                 chunk=chunk,
-                mesh=self.mesh,
+                mesh=self.experiment.mesh,
             )
 
         return within_memory(draw, "evaluation.chunk", evaluation.chunk, group, self.warn)
 
     def _count(self, outcomes: dict, problems: Sequence[Problem], budget: int, rollout: Rollout) -> None:
-        config, vocab = self.config, len(self.task.vocab)
+        task, model, vocab = self.experiment.task, self.config.model, self.experiment.vocab
         tokens_BxT = rollout.tokens_BxT
         group = len(tokens_BxT) // len(problems)
         lengths, forced = rollout.length_B.tolist(), rollout.forced_B.tolist()
-        for i, verdict in enumerate(verify(self.task, problems, tokens_BxT)):
+        for i, verdict in enumerate(verify(task, problems, tokens_BxT)):
             problem = problems[i // group]
             outcome = outcomes[problem.index, budget]
             if problem.index < TEXTS and outcome.shown is None:
                 outcome.shown = {
-                    "prompt": text(self.task, problem.prompt),
-                    "text": text(self.task, [t for t in tokens_BxT[i].tolist() if t != PAD]),
+                    "prompt": text(task, problem.prompt),
+                    "text": text(task, [t for t in tokens_BxT[i].tolist() if t != PAD]),
                     "answer": verdict.answer,
                     "correct": verdict.correct,
                     "stopped": not forced[i],
                 }
-            cost = flops.decode(config.model, vocab, len(problem.prompt), lengths[i])
+            cost = flops.decode(model, vocab, len(problem.prompt), lengths[i])
             outcome.add(verdict, lengths[i], cost, forced[i])
 
 
@@ -186,12 +184,13 @@ def evaluate(
     Raises RecordError for a checkpoint that does not exist.
     """
     run, evaluator = Run.open(run_dir), Evaluator(config, terminal.message)
+    abstract = abstract_state(evaluator.experiment)
     total, budgets = config.evaluation.problems, config.evaluation.budgets
     for name in hosts.first(run.manifest_names) if names is None else names:
         cells = hosts.first(lambda name=name: _missing(run, name, total, budgets))
         if not cells:
             continue
-        restored = restore(run, evaluator.abstract, name, warn=terminal.message)
+        restored = restore(run, abstract, name, warn=terminal.message)
         if restored is None:
             continue
         params = restored[0]["params"]

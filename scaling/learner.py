@@ -14,7 +14,8 @@ from jax.sharding import Mesh
 
 from scaling.batches import Batch, microbatches
 from scaling.config import Config
-from scaling.model import Decoder, build
+from scaling.experiment import Experiment
+from scaling.model import abstract, build
 from scaling.objectives import kl_k3, policy_term, token_logp
 from scaling.recipes import RECIPES, Recipe
 from scaling.sharding import keep, place, place_batch, shardings
@@ -149,16 +150,15 @@ def objective(config: Config, phase: str) -> dict[str, Any]:
 
 
 def learn(
-    config: Config,
+    experiment: Experiment,
     phase: str,
-    graphdef: nnx.GraphDef,
     state: dict[str, Any],
     reference: nnx.State | None,
     batch: Batch,
-    mesh: Mesh,
     learning_rate: float,
 ) -> tuple[dict[str, Any], dict[str, jax.Array], jax.Array]:
     """The state after one update from a batch, sums of its metrics (`means`), and the gradient's norm (`step`)."""
+    config, graphdef, mesh = experiment.config, experiment.graphdef, experiment.mesh
     parts = microbatches(batch, config.microbatch)
     grads, sums = gradient(graphdef, state["params"], reference, parts, mesh, **objective(config, phase))
     tx = make_optimiser(config, phase)
@@ -166,19 +166,19 @@ def learn(
     return {"params": params, "opt_state": opt_state}, sums, norm
 
 
-def initial_state(config: Config, vocab: int, mesh: Mesh) -> tuple[nnx.GraphDef, dict[str, Any]]:
-    """The model's definition, and the state of an experiment before its first step: params and opt_state."""
-    graphdef, params = build(config.model, vocab, config.seed)
-    return graphdef, place(
-        {"params": params, "opt_state": make_optimiser(config, "warm_start").init(params)}, mesh
-    )
+def initial_state(experiment: Experiment) -> dict[str, Any]:
+    """The state before the first step: params and opt_state."""
+    config = experiment.config
+    _, params = build(config.model, experiment.vocab, config.seed)
+    opt_state = make_optimiser(config, "warm_start").init(params)
+    return place({"params": params, "opt_state": opt_state}, experiment.mesh)
 
 
-def abstract_state(config: Config, vocab: int, mesh: Mesh) -> tuple[nnx.GraphDef, Any]:
-    """The model's definition, and shapes, types and places of the state, nothing computed."""
-    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Decoder(config.model, vocab, nnx.Rngs(params=0))))
-    opt_state = jax.eval_shape(make_optimiser(config, "warm_start").init, abstract)
-    state = {"params": abstract, "opt_state": opt_state}
-    return graphdef, jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings(state, mesh)
+def abstract_state(experiment: Experiment) -> dict[str, Any]:
+    """Shapes, types and places of the state, nothing computed."""
+    _, params = abstract(experiment.config.model, experiment.vocab)
+    opt_state = jax.eval_shape(make_optimiser(experiment.config, "warm_start").init, params)
+    state = {"params": params, "opt_state": opt_state}
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings(state, experiment.mesh)
     )

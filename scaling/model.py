@@ -178,3 +178,8 @@ def empty_cache(config: ModelConfig, batch: int, positions: int) -> Cache:
 def build(config: ModelConfig, vocab: int, seed: int) -> tuple[nnx.GraphDef, nnx.State]:
     """The model split into its definition and its float32 parameters; merge them inside jit."""
     return nnx.split(Decoder(config, vocab, nnx.Rngs(params=seed)))
+
+
+def abstract(config: ModelConfig, vocab: int) -> tuple[nnx.GraphDef, nnx.State]:
+    """The same with shapes and types for parameters, nothing computed."""
+    return nnx.split(nnx.eval_shape(lambda: Decoder(config, vocab, nnx.Rngs(params=0))))

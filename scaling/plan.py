@@ -9,6 +9,7 @@ from typing import Any
 from scaling import costs, flops, memory, timeline
 from scaling.accelerators import ACCELERATORS
 from scaling.config import Config
+from scaling.quantities import seconds, size
 from scaling.structure import ConfigError, hint
 from scaling.tasks import make_task
 from scaling.tiers import samples_at
@@ -147,7 +148,7 @@ def _thresholds(found: dict[str, Any]) -> list[str]:
     for row in found["rows"]:
         since = {"train": "start", "rl": "RL"}[row["axis"]]
         line = f"  {row['flops']:8.2e} {since:<7} {row['step']:>10,}"
-        lines += [line + (f" {_span(row['train_seconds']):>10} {_span(row['seconds']):>10}" if timed else "")]
+        lines += [line + (f" {seconds(row['train_seconds']):>10} {seconds(row['seconds']):>10}" if timed else "")]
     return lines
 
 
@@ -162,12 +163,12 @@ def _evaluation(found: dict[str, Any]) -> list[str]:
 
 def _disk(facts: dict[str, Any]) -> list[str]:
     each, most = facts["disk"]["bytes_a_checkpoint"], facts["disk"]["bytes_at_most"]
-    return [f"disk: a checkpoint {_size(each)}, all of at most {facts['checkpoints_at_most']} {_size(most)}"]
+    return [f"disk: a checkpoint {size(each)}, all of at most {facts['checkpoints_at_most']} {size(most)}"]
 
 
 def _memory(found: dict[str, Any]) -> list[str]:
-    mesh = " × ".join(f"{axis} {size}" for axis, size in found["mesh"].items())
-    parts = ", ".join(f"{name} {_size(found[name])}" for name in ("parameters", "optimiser", "gradients"))
+    mesh = " × ".join(f"{axis} {ways}" for axis, ways in found["mesh"].items())
+    parts = ", ".join(f"{name} {size(found[name])}" for name in ("parameters", "optimiser", "gradients"))
     lines = [
         f"memory of one of {found['devices']} devices ({mesh}): {parts};",
         "with what each program needs, as compiled for virtual CPU devices (an accelerator's compiler may need",
@@ -175,16 +176,16 @@ def _memory(found: dict[str, Any]) -> list[str]:
     ]
     for name, program in found["programs"].items():
         what = "activations" if name == "gradient" else "temporary"
-        cache = f", keys and values {_size(program['cache'])}" if program["cache"] else ""
-        need, inner = _size(found["needed"][name]), _size(program["temporary"])
+        cache = f", keys and values {size(program['cache'])}" if program["cache"] else ""
+        need, inner = size(found["needed"][name]), size(program["temporary"])
         lines.append(f"  {name:<11} {need:>9}  ({what} {inner}{cache})")
     if "fits" in found:
         says = "fits" if found["fits"] else "DOES NOT FIT"
-        most, usable, limit = (_size(found[name]) for name in ("most", "usable", "limit"))
+        most, usable, limit = (size(found[name]) for name in ("most", "usable", "limit"))
         lines.append(f"{says}: {most} of {usable} usable in {limit}")
     for other in found.get("alternatives", ()):
         says = "fits" if other["fits"] else "is not enough"
-        needs = ", ".join(f"{name} {_size(size)}" for name, size in other["needed"].items())
+        needs = ", ".join(f"{name} {size(held)}" for name, held in other["needed"].items())
         lines.append(f"  {' '.join(f'--set {setting}' for setting in other['set'])}: {says} ({needs})")
     return lines + [f"note: {line}" for line in found["advice"]]
 
@@ -192,24 +193,8 @@ def _memory(found: dict[str, Any]) -> list[str]:
 def _time(facts: dict[str, Any]) -> list[str]:
     found = facts["milestones"]
     names = ("seconds", "train_seconds", "evaluation_seconds_a_checkpoint")
-    whole, training, each = (_span(found[name]) for name in names)
+    whole, training, each = (seconds(found[name]) for name in names)
     lines = [f"time: {whole}, of which training {training}; an evaluation {each}"]
     lines += [f"  from {found['rates']}; compilation not counted"]
     cost = f", {facts['usd']:,.2f} USD" if "usd" in facts else ""
     return [*lines, f"{facts['device_hours']:,.2f} device-hours{cost}"]
-
-
-def _span(seconds: float) -> str:
-    """Seconds, minutes, hours or days, whichever reads best."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
-
-
-def _size(size: float) -> str:
-    """Bytes in the largest decimal unit that leaves a digit before the point."""
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if size >= scale:
-            return f"{size / scale:.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 
 from scaling import flops
 from scaling.batches import Batch
 from scaling.config import Config
+from scaling.experiment import Experiment
 from scaling.objectives import advantages, informative, learned_from, overlong_penalty, step_credit, weights
 from scaling.recipes import MOST_DRAWS, RECIPES
 from scaling.sampling import left_pad, row_keys, sample
@@ -83,19 +83,12 @@ def rollout_cost(model, vocab: int, problems: Sequence[Problem], lengths_B: np.n
     return cost, tokens
 
 
-def collect(
-    config: Config,
-    task: Task,
-    graphdef: nnx.GraphDef,
-    params: nnx.State,
-    mesh: Mesh,
-    watch: Stopwatch,
-    step: int,
-) -> Experience:
+def collect(experiment: Experiment, params: nnx.State, watch: Stopwatch, step: int) -> Experience:
     """Sample, verify and weigh the experience of RL step `step` (from 0).
 
     A pure function of its arguments but for the time that it adds to `watch`.
     """
+    config, task = experiment.config, experiment.task
     rl, recipe = config.rl, RECIPES[config.rl.recipe]
     budget = rl.budgets[step % len(rl.budgets)]
     drawn: list[Completions] = []
@@ -104,11 +97,11 @@ def collect(
     wanted = rl.problems
     for draw in range(recipe.draws):
         with watch("rollout"):
-            done = _rollouts(config, task, graphdef, params, mesh, step * MOST_DRAWS + draw, budget)
+            done = _rollouts(experiment, params, step * MOST_DRAWS + draw, budget)
         with watch("verify"):
             done = replace(done, verdicts=verify(task, done.problems, done.tokens_BxT))
         lengths_B = (done.tokens_BxT != PAD).sum(axis=1)
-        spent = rollout_cost(config.model, len(task.vocab), done.problems, lengths_B)
+        spent = rollout_cost(config.model, experiment.vocab, done.problems, lengths_B)
         cost, tokens = cost + spent[0], tokens + spent[1]
         judged.append(rewards(done, rl.claim_penalty).reshape(-1, rl.samples))
         kept_P = informative(judged[-1]) if recipe.zero_variance == "redraw" else np.ones(rl.problems, bool)
@@ -124,15 +117,15 @@ def collect(
     return Experience(budget, batches, metrics, cost, tokens)
 
 
-def _rollouts(config: Config, task: Task, graphdef, params, mesh: Mesh, place: int, budget: int) -> Completions:
+def _rollouts(experiment: Experiment, params: nnx.State, place: int, budget: int) -> Completions:
     """The completions at one place of the problem stream, not yet judged."""
-    rl = config.rl
+    config, task, rl = experiment.config, experiment.task, experiment.config.rl
     first = RL_FIRST_PROBLEM + place * rl.problems
     problems = [make_problem(task, config.seed, "train", first + i) for i in range(rl.problems)]
     prompts, padding = left_pad([p.prompt for p in problems], task.prompt_tokens)
     keys = row_keys(config.seed, ROLLOUT_STREAM, place, np.arange(rl.problems * rl.samples))
     (rollout,) = sample(
-        graphdef,
+        experiment.graphdef,
         params,
         prompts,
         padding,
@@ -142,7 +135,7 @@ def _rollouts(config: Config, task: Task, graphdef, params, mesh: Mesh, place: i
         answer_tokens=task.answer_tokens,
         temperature=rl.temperature,
         chunk=rl.chunk,
-        mesh=mesh,
+        mesh=experiment.mesh,
     )
     return Completions(problems, rollout.tokens_BxT, rollout.logp_BxT, rollout.forced_B, [])
 

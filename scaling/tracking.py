@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from scaling.config import Config, TrackingConfig
 from scaling.files import Row
+from scaling.quantities import duration, flops
 from scaling.resolve import agent_id
 
 LOG_SECONDS = 10.0
@@ -27,24 +28,6 @@ DRAW_SECONDS = 0.2
 """Least time between two drawings of the progress bar."""
 WAIT_SHARE, WAIT_SECONDS = 0.02, 20.0
 """How long the end of a run may wait for its mirror: a share of the run's time, and at most so long."""
-
-
-def human_flops(flops: float) -> str:
-    """FLOPs as a config writes them, to two digits: 3.2e11."""
-    if flops <= 0:
-        return "0"
-    mantissa, exponent = f"{flops:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
-def human_seconds(seconds: float) -> str:
-    """A duration to two units: "45 s", "3 min 20 s", "2 h 05 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 # The terminal ----------------------------------------------------------------------------------------------
@@ -58,10 +41,10 @@ def phase_flops(row: Row) -> int:
 def describe(row: Row, total: float, threshold: float | None, accuracy: float | None, left: float | None) -> str:
     """One line on a training step, `left` being seconds of its phase; what is not known is left out."""
     done = phase_flops(row)
-    of = f"{human_flops(done)} of {human_flops(total)} FLOPs ({done / total:.0%})"
+    of = f"{flops(done)} of {flops(total)} FLOPs ({done / total:.0%})"
     parts = [f"{row['phase'].replace('_', ' ')} {of}", f"step {row['step']}"]
     if threshold is not None:
-        parts.append(f"next checkpoint at {human_flops(threshold)}")
+        parts.append(f"next checkpoint at {flops(threshold)}")
     for metric in ("reward", "loss"):
         if row["metrics"].get(metric) is not None:
             parts.append(f"{metric} {row['metrics'][metric]:.3f}")
@@ -69,7 +52,7 @@ def describe(row: Row, total: float, threshold: float | None, accuracy: float | 
     if accuracy is not None:
         parts.append(f"held-out {accuracy:.1%}")
     if left is not None:
-        parts.append(f"{human_seconds(left)} left")
+        parts.append(f"{duration(left)} left")
     return ", ".join(parts)
 
 

@@ -22,14 +22,14 @@ from flax import nnx
 from scaling import accelerators, checkpoints, hosts, schedule
 from scaling.batches import Ahead, Batch, update_cost, warm_start_batch
 from scaling.config import Config, StageConfig
+from scaling.experiment import prepare
 from scaling.files import replace
 from scaling.flops import Ledger
 from scaling.learner import abstract_state, initial_state, learn, make_optimiser, means
 from scaling.records import Run, checkpoint_name
 from scaling.rl import Experience, collect
 from scaling.room import within_memory
-from scaling.sharding import make_mesh, place
-from scaling.tasks import make_task
+from scaling.sharding import place
 from scaling.timing import Stopwatch
 from scaling.tracking import Terminal
 
@@ -52,10 +52,10 @@ class Trainer:
 
     def __init__(self, config: Config, run: Run, warn: Callable[[str], None]):
         self.config, self.run, self.warn = config, run, warn
-        self.task = make_task(config.task)
-        self.mesh = make_mesh(config.mesh)
-        one = accelerators.peak(self.mesh.devices.flat[0].device_kind)
-        self.peak = None if one is None else one * self.mesh.size
+        self.experiment = experiment = prepare(config)
+        mesh = experiment.mesh
+        one = accelerators.peak(mesh.devices.flat[0].device_kind)
+        self.peak = None if one is None else one * mesh.size
         """FLOP/s of all devices, where their data sheet is known."""
         self.watch = Stopwatch()
         self.stages = [stage for stage in config.warm_start.stages for _ in range(stage.steps)]
@@ -64,16 +64,15 @@ class Trainer:
         self.reference: nnx.State | None = None
         self.warned = False
         self.taught = Ahead(
-            lambda step: warm_start_batch(config, self.task, self.stages[step], step), len(self.stages)
+            lambda step: warm_start_batch(config, experiment.task, self.stages[step], step), len(self.stages)
         )
-        vocab = len(self.task.vocab)
         with self.watch("checkpoint"):
-            self.graphdef, abstract = abstract_state(config, vocab, self.mesh)
+            abstract = abstract_state(experiment)
             hosts.first(lambda: checkpoints.clear(run))
             restored = checkpoints.restore(run, abstract, warn=warn)
         if restored is None:
             with self.watch("other"):
-                _, self.state = initial_state(config, vocab, self.mesh)
+                self.state = initial_state(experiment)
             if self.phase == "rl":
                 self.enter_rl()
         else:
@@ -100,7 +99,7 @@ class Trainer:
     def enter_rl(self) -> None:
         """A fresh optimiser for the new objective; the policy of now is the reference."""
         opt_state = make_optimiser(self.config, "rl").init(self.state["params"])
-        self.state = place({"params": self.state["params"], "opt_state": opt_state}, self.mesh)
+        self.state = place({"params": self.state["params"], "opt_state": opt_state}, self.experiment.mesh)
         if self.config.rl.kl:
             self.reference = jax.tree.map(jnp.copy, self.state["params"])
 
@@ -142,9 +141,7 @@ class Trainer:
 
     def _learn(self, batch: Batch, rate: float) -> dict[str, float]:
         """One update; its metrics on the host."""
-        self.state, sums, norm = learn(
-            self.config, self.phase, self.graphdef, self.state, self.reference, batch, self.mesh, rate
-        )
+        self.state, sums, norm = learn(self.experiment, self.phase, self.state, self.reference, batch, rate)
         metrics = {name: value for name, value in means(sums).items() if name != "tokens"}
         metrics |= {"grad_norm": float(norm), "learning_rate": rate}
         if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
@@ -168,7 +165,7 @@ class Trainer:
         with self.watch("warm_start"):
             batch = self.taught(self.step)
             metrics = self._learn(batch, rate)
-        flops, tokens = update_cost(batch, self.config.model, len(self.task.vocab))
+        flops, tokens = update_cost(batch, self.config.model, self.experiment.vocab)
         self.ledger = self.ledger.add("warm_start", flops=flops, tokens=tokens)
         return stage.budget, {k: metrics[k] for k in ("loss", "accuracy", "grad_norm", "learning_rate")}
 
@@ -177,7 +174,8 @@ class Trainer:
 
         def draw(chunk: int) -> Experience:
             config = dataclasses.replace(self.config, rl=dataclasses.replace(rl, chunk=chunk))
-            return collect(config, self.task, self.graphdef, self.state["params"], self.mesh, self.watch, step)
+            experiment = dataclasses.replace(self.experiment, config=config)
+            return collect(experiment, self.state["params"], self.watch, step)
 
         experience = within_memory(draw, "rl.chunk", rl.chunk, rl.samples, self.warn)
         self.ledger = self.ledger.add("rollout", flops=experience.flops, tokens=experience.tokens)
@@ -205,8 +203,7 @@ class Trainer:
             )
 
     def _count_update(self, batch: Batch) -> None:
-        model, vocab = self.config.model, len(self.task.vocab)
-        flops, tokens = update_cost(batch, model, vocab)
+        flops, tokens = update_cost(batch, self.config.model, self.experiment.vocab)
         self.ledger = self.ledger.add("update", flops=flops, tokens=tokens)
         if self.reference is not None:
             self.ledger = self.ledger.add("reference", flops=flops // 3, tokens=tokens)

@@ -18,6 +18,7 @@ from tyro.conf import Positional, arg
 from scaling.cli import Json, Overrides
 from scaling.closing import DONE, FAILED, PREEMPTED
 from scaling.files import replace
+from scaling.quantities import how_many
 from scaling.structure import ConfigError, structure, write_yaml
 from sweeps import costs, wandb_sweep
 from sweeps.directory import Directory
@@ -124,7 +125,7 @@ def stop(dir: SweepDirectory, *, json: Json = False) -> int:
     if json:
         print(jsons.dumps({"sweep": str(dir), "asked_to_stop": [attempt.run for attempt in alive]}))
     else:
-        print(f"{dir}: {len(alive)} runs are asked to save and stop\nnext: scaling sweep status {dir}")
+        print(f"{dir}: {how_many(len(alive), 'run')} asked to save and stop\nnext: scaling sweep status {dir}")
     return DONE
 
 
@@ -252,9 +253,8 @@ def _stands(
 
 def _described(stands: Mapping[str, Standing]) -> str:
     counts = tally(stands)
-    lines = [
-        ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts) + f" of {len(stands)} runs"
-    ]
+    told = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
+    lines = [f"{told} of {how_many(len(stands), 'run')}"]
     now = time.time()
     for name, stand in stands.items():
         if stand.state == "done" or (stand.state == "waiting" and not stand.reason):
@@ -274,7 +274,8 @@ def _print_costs(runs: Sequence[Planned], json: bool) -> int:
         return DONE
     width = max(len(planned.name) for planned in runs)
     print(f"{'run':<{width}}  warm start        RL  evaluation      disk")
-    for name, cost in [*((p.name, c) for p, c in zip(runs, found, strict=True)), (f"{len(runs)} runs", total)]:
+    names = [*(planned.name for planned in runs), how_many(len(runs), "run")]
+    for name, cost in zip(names, [*found, total], strict=True):
         print(
             f"{name:<{width}}  {cost.warm_start:10.2e}  {cost.rl:8.2e}  {cost.evaluation:10.2e}"
             f"  {cost.disk / 1e6:6,.0f} MB"

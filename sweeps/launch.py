@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Literal
 
+from scaling.quantities import how_many
 from scaling.resolve import config_and_directory
 from sweeps.directory import Attempt, Directory, Ended
 from sweeps.expand import Planned
@@ -194,7 +195,8 @@ class Launch:
         self.ours |= {attempt.run for attempt in made}
 
     def _stop(self, active: Sequence[str]) -> None:
-        self.say(f"stopping   {len(active)} runs; they save first, and the same command goes on")
+        many = how_many(len(active), "run")
+        self.say(f"stopping   {many}; what is done is saved first, and the same command goes on")
         cancel([self.attempts[name] for name in active if name in self.attempts], self.launchers)
 
 

@@ -18,6 +18,7 @@ from scaling import config as configs
 from scaling.check import counts
 from scaling.records import Run
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 TINY = configs.load("tiny")
 DEADLINE = 600

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from analysis.dashboard.watch import FAILURES, Glance, Scene
-from analysis.quantities import duration, flops
+from scaling.quantities import duration, flops, how_many
 from scaling.schedule import next_threshold
 
 ORDER = ("dead", "failed", "unreadable", "stalled", "running", "preempted", "waiting", "ended", "done")
@@ -151,7 +151,7 @@ def summary(scene: Scene) -> str:
     chips = " ".join(f"{_chip(state, f'{n} {state}')}" for state, n in counts.items() if n)
     sweeps = f" in {len(scene.sweeps)} sweeps" if len(scene.sweeps) > 1 else ""
     sweeps = f" in sweep {escape(scene.sweeps[0])}" if len(scene.sweeps) == 1 else sweeps
-    return f'<p class="summary"><b>{len(scene.runs)} runs{sweeps}</b> {chips}</p>'
+    return f'<p class="summary"><b>{how_many(len(scene.runs), "run")}{sweeps}</b> {chips}</p>'
 
 
 def table(scene: Scene, text: str = "", sort: str = "state", by: str | None = None) -> str:

@@ -18,7 +18,8 @@ with app.setup:
     from analysis.frontier_plot import headline, plot_frontier
     from analysis.load import estimates
     from analysis.notebook import finish, lines, newest_run, options, picture, refusing, stop, table
-    from analysis.quantities import flops, percent
+    from analysis.quantities import percent
+    from scaling.quantities import flops
 
 
 @app.cell(hide_code=True)

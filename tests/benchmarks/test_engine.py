@@ -11,7 +11,7 @@ from scaling.tasks import PAD
 
 SMALL = ModelConfig(width=16, layers=1, heads=2, kv_heads=1, head_size=8, ff=16)
 VOCAB = 20
-CONFIG = replace(engine.experiment(), model=SMALL, microbatch=4)
+CONFIG = replace(engine.default(), model=SMALL, microbatch=4)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_full_rows_hold_no_padding():
 @pytest.mark.parametrize("activation", ["gelu", "relu2"])
 def test_a_step_of_ours_and_of_flax_count_the_same_tokens(activation):
     rows = engine.full(8, VOCAB, 5, 12, 4)
-    steps = engine.our_step(CONFIG, VOCAB, rows), peers.flax_step(SMALL, VOCAB, rows.padded(), activation)
+    steps = engine.our_step(CONFIG, rows), peers.flax_step(SMALL, VOCAB, rows.padded(), activation)
     assert [engine.stepping(step, rows)() for step in steps] == [96, 96]
 
 
@@ -47,9 +47,9 @@ def prompts(count: int) -> np.ndarray:
 
 def test_completions_that_never_end_use_their_whole_budget():
     """And three tokens of answer after its mark."""
-    made = engine.our_sampler(CONFIG, VOCAB, prompts(4), 2, (20,), ends=False)()
+    made = engine.our_sampler(CONFIG, prompts(4), 2, (20,), ends=False)()
     assert made == 8 * (20 + 1 + 3)
-    assert engine.our_sampler(CONFIG, VOCAB, prompts(4), 2, (20,), ends=True)() < made
+    assert engine.our_sampler(CONFIG, prompts(4), 2, (20,), ends=True)() < made
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_the_whole_grid_costs_at_most_a_quarter_more_tokens_than_its_largest_cel
     budgets = CONFIG.evaluation.budgets
 
     def decoded(some: tuple[int, ...]) -> int:
-        return engine.our_sampler(CONFIG, VOCAB, prompts(2), 2, some, ends=False)()
+        return engine.our_sampler(CONFIG, prompts(2), 2, some, ends=False)()
 
     whole, largest = decoded(budgets), decoded(budgets[-1:])
     assert largest < whole <= 1.25 * largest

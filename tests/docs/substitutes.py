@@ -117,7 +117,7 @@ COMMANDS = {
         (r"8 runs",),
     ),
     "scaling sweep status runs/tiny": Run((), "", (r"8 done of 8 runs",)),
-    "scaling sweep cancel runs/tiny": Run((), "", (r"0 runs are asked to save and stop",)),
+    "scaling sweep cancel runs/tiny": Run((), "", (r"0 runs asked to save and stop",)),
     "scaling sweep retry runs/tiny": Run((), "", (r"8 done of 8 runs", r"next: scaling fit runs/tiny")),
     # What may go wrong
     "scaling check runs/NAME": Run(

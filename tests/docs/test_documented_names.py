@@ -76,6 +76,16 @@ def test_every_file_that_a_page_names_is_there(page):
     assert missing == []
 
 
+@pytest.mark.parametrize("package", ["scaling", "analysis", "sweeps"])
+def test_the_readme_says_what_every_module_is_for(package):
+    rows = [row for row in prose("README.md").splitlines() if row.startswith(f"| `{package}/")]
+    named = {
+        name.removeprefix(f"{package}/") for row in rows for name in re.findall(r"`([\w./]+)`", row.split("|")[1])
+    }
+    there = {file.name for file in (ROOT / package).glob("[!_]*.py")}
+    assert there - named == set()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_within_the_project_leads_somewhere(page):
     links = re.findall(r"\]\(([^)]+)\)", prose(page))

@@ -12,10 +12,9 @@ from analysis import load
 from scaling.check import check
 from scaling.checkpoints import restore
 from scaling.config import load as load_config
+from scaling.experiment import prepare
 from scaling.learner import abstract_state
 from scaling.records import Run
-from scaling.sharding import make_mesh
-from scaling.tasks import make_task
 from tests.reliability.tiny_runs import ALL, SEED, SETTINGS, here, record, sample
 
 pytestmark = pytest.mark.slow  # a whole run, and what goes on from it
@@ -32,8 +31,7 @@ def run(undisturbed, tmp_path) -> Run:
 
 @pytest.fixture(scope="module")
 def abstract():
-    config = load_config("tiny", SETTINGS)
-    return abstract_state(config, len(make_task(config.task).vocab), make_mesh(config.mesh))[1]
+    return abstract_state(prepare(load_config("tiny", SETTINGS)))
 
 
 def remove(file: Path) -> None:

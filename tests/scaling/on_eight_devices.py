@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from toy import CONFIG, MODEL, TASK, VOCAB, model, one_device, problems
+from toy import CONFIG, MODEL, TASK, VOCAB, model, one_device, problems, toy_experiment
 
 from scaling.batches import Batch
 from scaling.checkpoints import leaf_hash, leaf_paths, restore, save
@@ -111,7 +111,7 @@ for i, (name, config) in enumerate(MESHES.items()):
     print(json.dumps({"mesh": name, **said}))
 for name, config in {"one device": None, **MESHES}.items():
     mesh = make_mesh(config) if config else one_device()
-    _, abstract = abstract_state(CONFIG, len(VOCAB), mesh)
+    abstract = abstract_state(toy_experiment(CONFIG, mesh=mesh))
     for checkpoint, expected in written.items():
         restored, _ = restore(run, abstract, checkpoint, warn=sys.exit) or ({}, None)
         assert hashes(restored) == expected and ruled(restored, mesh), f"{checkpoint} on {name}"

@@ -13,11 +13,10 @@ from scaling import config as configs
 from scaling import rl
 from scaling.checkpoints import restore
 from scaling.config import Config
+from scaling.experiment import prepare
 from scaling.files import Row
 from scaling.learner import abstract_state
 from scaling.records import Run
-from scaling.sharding import make_mesh
-from scaling.tasks import make_task
 from scaling.tracking import Terminal
 from scaling.train import train
 
@@ -91,8 +90,7 @@ def _timeless(row: Row) -> Row:
 
 def state(run: Run, config: Config, name: str) -> Any:
     """The state that a checkpoint holds."""
-    _, abstract = abstract_state(config, len(make_task(config.task).vocab), make_mesh(config.mesh))
-    restored = restore(run, abstract, name)
+    restored = restore(run, abstract_state(prepare(config)), name)
     assert restored is not None
     return restored[0]
 

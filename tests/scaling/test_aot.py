@@ -1,15 +1,17 @@
 """The presets of a slice and of a pod compile for as many devices, and every program lowers for accelerators."""
 
 import json
+from dataclasses import replace
 
 import jax
 import pytest
-from toy import one_device
 
 from scaling import aot, memory
 from scaling import config as configs
 from scaling.accelerators import ACCELERATORS
+from scaling.config import MeshConfig
 from scaling.costs import checkpoint_bytes
+from scaling.experiment import prepare
 from scaling.flops import total_params
 from scaling.tasks import make_task
 
@@ -28,12 +30,12 @@ def problem_file(tmp_path_factory):
 
 
 def exported(config) -> dict[str, jax.export.Exported]:
-    task = make_task(config.task)
+    experiment = prepare(replace(config, mesh=MeshConfig()))
     return {
         program.name: jax.export.export(program.function, platforms=["cuda", "tpu"])(
             *program.args, **program.options
         )
-        for program in aot.programs(config, task, one_device())
+        for program in aot.programs(experiment)
     }
 
 

@@ -50,9 +50,9 @@ def test_an_rl_step_costs_exactly_what_a_run_spends_where_every_completion_uses_
     )
     task = make_task(config.task)
 
-    def never_ending(*args):
-        graphdef, state = initial_state(*args)
-        return graphdef, state | {"params": rambling(state["params"], 0.0)}
+    def never_ending(experiment):
+        state = initial_state(experiment)
+        return state | {"params": rambling(state["params"], 0.0)}
 
     with mock.patch.object(train, "initial_state", never_ending):
         go(tmp_path / "run", config)

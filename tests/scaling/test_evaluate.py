@@ -39,7 +39,7 @@ def with_grid(**changes) -> Config:
 @pytest.fixture
 def toys(monkeypatch):
     """Evaluators of a task at which a model that knows nothing answers, rightly half of the time."""
-    monkeypatch.setattr(evaluation, "make_task", lambda config: toy.TASK)
+    monkeypatch.setattr(evaluation, "prepare", toy.toy_experiment)
     return lambda **changes: Evaluator(with_grid(**changes))
 
 
@@ -171,15 +171,14 @@ def test_the_problems_are_the_same_for_every_seed_and_none_is_trained_on():
     evaluators = [Evaluator(small(f"seed={seed}", "evaluation.problems=50")) for seed in (0, 7)]
     first, second = (evaluator.problems for evaluator in evaluators)
     assert first == second
-    trained = {evaluators[0].task.problem(0, "train", i).key for i in range(300)}
+    trained = {evaluators[0].experiment.task.problem(0, "train", i).key for i in range(300)}
     assert not trained & {problem.key for problem in first}
 
 
 def test_a_model_that_has_learned_nothing_is_near_chance():
     config = small("evaluation.problems=60", "evaluation.chunk=16")
     evaluator = Evaluator(config)
-    _, state = initial_state(config, len(evaluator.task.vocab), evaluator.mesh)
-    rows = evaluator.rows(state["params"], 0, 60)
+    rows = evaluator.rows(initial_state(evaluator.experiment)["params"], 0, 60)
     assert sum(row["correct"] for row in rows) < 0.02 * sum(row["samples"] for row in rows)
 
 

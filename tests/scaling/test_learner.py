@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import CONFIG, TASK, VOCAB, model, one_device, problems
+from toy import CONFIG, TASK, VOCAB, model, one_device, problems, toy_experiment
 
 from scaling.batches import Batch, microbatches
 from scaling.learner import (
@@ -161,16 +161,15 @@ def test_the_learning_rate_is_that_of_the_call():
 
 
 def test_the_abstract_state_is_the_shape_of_the_initial_one_in_both_phases():
-    graphdef, state = initial_state(CONFIG, len(VOCAB), one_device())
-    abstract_graphdef, abstract = abstract_state(CONFIG, len(VOCAB), one_device())
-    assert graphdef == abstract_graphdef and hash(graphdef) == hash(abstract_graphdef)
+    experiment = toy_experiment()
+    state, abstract = initial_state(experiment), abstract_state(experiment)
     assert jax.tree.structure(state) == jax.tree.structure(abstract)
     for x, shape in zip(jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True):
         assert (x.shape, x.dtype, x.sharding) == (shape.shape, shape.dtype, shape.sharding)
     in_rl = make_optimiser(CONFIG, "rl").init(state["params"])
     assert jax.tree.structure(in_rl) == jax.tree.structure(state["opt_state"])
-    _, again = initial_state(CONFIG, len(VOCAB), one_device())
-    _, other = initial_state(replace(CONFIG, seed=1), len(VOCAB), one_device())
+    again = initial_state(experiment)
+    other = initial_state(toy_experiment(replace(CONFIG, seed=1)))
     same = [
         [bool((a == b).all()) for a, b in zip(*map(jax.tree.leaves, (state, x)), strict=True)]
         for x in (again, other)

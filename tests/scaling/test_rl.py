@@ -8,7 +8,7 @@ import papers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import CONFIG, MODEL, STEP, TASK, VOCAB, Toy, model, one_device, problems, with_rl
+from toy import CONFIG, MODEL, STEP, TASK, VOCAB, Toy, model, problems, toy_experiment, with_rl
 
 from scaling import flops, rl
 from scaling.objectives import kl_k3, policy_term
@@ -22,7 +22,7 @@ GROUP, BUDGET = CONFIG.rl.samples, CONFIG.rl.budgets[0]
 
 
 def experience(config=CONFIG, step: int = 0, task=TASK) -> Experience:
-    return collect(config, task, *model(), one_device(), Stopwatch(), step)
+    return collect(toy_experiment(config, task), model()[1], Stopwatch(), step)
 
 
 @cache
@@ -63,7 +63,7 @@ def test_budgets_take_turns():
 
 def test_seconds_go_to_the_phases_of_a_rollout():
     watch = Stopwatch()
-    collect(CONFIG, TASK, *model(), one_device(), watch, 0)
+    collect(toy_experiment(), model()[1], watch, 0)
     assert set(watch.take()) == {"rollout", "verify", "other", "compile"}
 
 

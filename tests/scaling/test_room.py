@@ -1,7 +1,7 @@
 """Memory that runs out: fewer completions at once, found once, said, and the same in the end."""
 
 import pytest
-from toy import CONFIG, TASK, model, one_device, with_rl
+from toy import CONFIG, model, toy_experiment, with_rl
 
 from scaling import rl, room
 from scaling.rl import collect
@@ -66,8 +66,7 @@ def test_experience_is_the_same_with_the_chunk_that_fits(monkeypatch):
         return honest(*args, **options)
 
     def go(chunk: int) -> list:
-        config = with_rl(chunk=chunk)
-        got = collect(config, TASK, *model(), one_device(), Stopwatch(), 0)
+        got = collect(toy_experiment(with_rl(chunk=chunk)), model()[1], Stopwatch(), 0)
         return [part.tokens_BxT.tolist() for part in got.batches] + [got.metrics, got.flops]
 
     free = go(64)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from toy import CONFIG, VOCAB, one_device
+from toy import MODEL, TASK, VOCAB, one_device, toy_experiment
 
 from scaling.config import MeshConfig
 from scaling.learner import abstract_state
@@ -91,7 +92,7 @@ def test_a_mesh_that_does_not_fit_is_one_clear_line(monkeypatch, config, said):
 
 def specs(vocab: int, **sizes: int) -> dict[str, P]:
     """Name in the tree → spec, on a mesh of these sizes."""
-    _, state = abstract_state(CONFIG, vocab, one_device())
+    state = abstract_state(toy_experiment(task=replace(TASK, vocab=tuple(map(str, range(vocab))))))
     mesh = AbstractMesh(tuple(sizes[axis] for axis in AXES), AXES)
     placed = jax.tree_util.tree_flatten_with_path(shardings(state, mesh))[0]
     assert all(isinstance(s, NamedSharding) for _, s in placed)
@@ -108,7 +109,7 @@ def test_each_parameter_and_its_moments_follow_their_own_rule():
 
 
 def test_a_dimension_that_does_not_divide_is_replicated():
-    assert CONFIG.model.width % 4 == 0
+    assert MODEL.width % 4 == 0
     odd = specs(13, data=1, fsdp=4, tensor=2)
     assert odd["['params']['embedding'].value"] == P()
     assert odd["['params']['unembedding'].value"] == P("fsdp")

@@ -13,13 +13,11 @@ from dataclasses import asdict
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from scaling import tracking
 from scaling.config import Config, EvaluationConfig, TrackingConfig
 from scaling.records import Run
-from scaling.tracking import Terminal, describe, human_flops, human_seconds
+from scaling.tracking import Terminal, describe
 
 CONFIG = dataclasses.replace(Config(), evaluation=EvaluationConfig(problems=2, budgets=(0, 8)))
 
@@ -32,19 +30,6 @@ def train_row(step, phase="rl"):
 
 
 # Words
-
-
-@given(st.integers(1, 10**30))
-def test_human_flops_reads_back_to_two_digits(flops):
-    assert abs(float(human_flops(flops)) / flops - 1) <= 0.05
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (3599.9, "1 h 00 min"), (7500, "2 h 05 min")],
-)
-def test_human_seconds(seconds, text):
-    assert human_seconds(seconds) == text
 
 
 def test_a_line_says_what_is_known_and_leaves_out_the_rest():

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 
 from scaling.config import Config, ModelConfig, RLConfig
-from scaling.model import Decoder, build
+from scaling.experiment import Experiment
+from scaling.model import abstract, build
 from scaling.sharding import AXES
-from scaling.tasks import ANSWER, END, SPECIALS, Demonstration, Problem, Split, Verdict
+from scaling.tasks import ANSWER, END, SPECIALS, Demonstration, Problem, Split, Task, Verdict
 
 VOCAB = (*SPECIALS, *"abcdefghi")
 STEP, SLIP = 3, 4
@@ -79,12 +79,16 @@ def model(config: ModelConfig = MODEL, seed: int = 0, sharpness: float = 6.0):
             build(config, len(VOCAB), seed)[1],
         )
 
-    return nnx.split(nnx.eval_shape(lambda: Decoder(config, len(VOCAB), nnx.Rngs(params=seed))))[0], params()
+    return abstract(config, len(VOCAB))[0], params()
 
 
 @functools.cache
 def one_device() -> Mesh:
     return Mesh(np.array(jax.devices()[:1]).reshape(1, 1, 1), AXES)
+
+
+def toy_experiment(config: Config = CONFIG, task: Task = TASK, mesh: Mesh | None = None) -> Experiment:
+    return Experiment(config, task, mesh or one_device(), abstract(config.model, len(task.vocab))[0])
 
 
 def problems(count: int) -> list[Problem]:
