@@ -14,10 +14,11 @@ from typing import Any
 import polars as pl
 
 from analysis.configs import config, flat
-from analysis.load import estimates, find_runs, run_frame
+from analysis.load import estimates, find_runs
 from analysis.table import CANONICAL, TableError, check, is_table
 from analysis.table_files import Raw, error
 from analysis.table_files import load as load_table
+from analysis.ways import run_frame
 
 WAY = "rl_flops"
 """The curve of a run that is compared, by its axis."""
@@ -122,7 +123,7 @@ def arm_frame(arm: str, runs: Sequence[Path]) -> tuple[pl.DataFrame, list[str]]:
         if points.filter(pl.col("rl_flops") > 0).is_empty():
             left_out.append(f"{run}: left out, no checkpoint of RL is evaluated yet")
             continue
-        mine = run_frame(run, points).filter(group=WAY)
+        mine = run_frame(points).filter(group=WAY)
         frames.append(
             mine.with_columns(source=pl.lit(None, pl.String), curve=pl.lit(arm), seed=pl.lit(seed, pl.Int64))
         )

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.configs import config, headline_budget, setting
+from analysis.configs import config, setting
 from analysis.estimators import effective_size, maj_at_k, pass_at_k, wilson
-from analysis.series import Series, from_values
-from analysis.table import CANONICAL, Note, TableError, is_table, read
+from analysis.table import Note, TableError, is_table, read
 from analysis.wandb_source import is_wandb, read_wandb
+from analysis.ways import run_frame
 from scaling.files import RecordError, Row
 from scaling.records import Run
 
@@ -226,65 +226,6 @@ def points(paths: Sequence[str | Path]) -> pl.DataFrame:
     return pl.concat([estimates(run) for run in find_runs(paths)]).select(EXPORT_COLUMNS)
 
 
-# What is fitted ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Way:
-    """One curve of a run: which points, along which axis."""
-
-    key: str
-    """rl, train, budget or votes."""
-    name: str
-    axis: str
-    """Column of `points` that is the compute, FLOPs."""
-    points: pl.DataFrame
-    """Rows of `estimates`."""
-
-    def series(self) -> Series:
-        """The curve as it is fitted: problems' own accuracies over FLOPs."""
-        rows = self.points.sort(self.axis)
-        values = np.array(rows["values"].to_list(), dtype=np.float64).reshape(len(rows), -1)
-        draws = rows["draws"].to_numpy().astype(np.float64)
-        return from_values(rows[self.axis].to_numpy(), values, draws, name=self.name)
-
-
-def ways(frame: pl.DataFrame) -> tuple[Way, ...]:
-    """The four curves of a run's `estimates`: over RL, over all of training, over budgets, over votes."""
-    means = headline(frame)
-    last = means.sort("step")["checkpoint"][-1]
-    at_last = frame.filter(checkpoint=last)
-    votes = at_last.filter(estimator="maj", budget=votes_budget(frame))
-    return (
-        Way("rl", "RL train compute", "rl_flops", rl_points(means)),
-        Way("train", "All train compute", "train_flops", train_points(means)),
-        Way("budget", "Test compute, thinking longer", "test_flops", at_last.filter(estimator="mean")),
-        Way("votes", "Test compute, majority vote", "test_flops", votes),
-    )
-
-
-def headline(estimates: pl.DataFrame) -> pl.DataFrame:
-    """The mean accuracy of every checkpoint at the headline budget: rows of `estimates`."""
-    return estimates.filter(estimator="mean", budget=headline_budget(estimates["budget"].unique().to_list()))
-
-
-def votes_budget(estimates: pl.DataFrame) -> int:
-    """The largest budget that has the grid's largest number of samples: the longest curve of votes."""
-    return int(estimates.filter(samples=estimates["samples"].max())["budget"].max())  # type: ignore[arg-type]
-
-
-def rl_points(means: pl.DataFrame) -> pl.DataFrame:
-    """The state before RL (the last without RL compute), then every checkpoint of RL, rising in compute."""
-    before = means.filter(pl.col("rl_flops") == 0).sort("step").tail(1)
-    during = means.filter(pl.col("rl_flops") > 0).unique("rl_flops", keep="last").sort("rl_flops")
-    return pl.concat([before, during])
-
-
-def train_points(means: pl.DataFrame) -> pl.DataFrame:
-    """Every checkpoint, rising in train compute; of several at one compute the last."""
-    return means.sort("step").unique("train_flops", keep="last").sort("train_flops")
-
-
 def load(paths: str | Path | Sequence[str | Path], x: str | None = None, y: str | None = None) -> pl.DataFrame:
     """Anybody's curves as one canonical frame (`analysis.table.CANONICAL`), a row a point, or a point and problem.
 
@@ -324,27 +265,4 @@ def _load(path: str | Path, x: str | None, y: str | None) -> tuple[pl.DataFrame,
         return read_wandb(path, x, y)
     if is_table(path):
         return read(path, x, y)
-    return pl.concat([run_frame(run, estimates(run)) for run in find_runs([path])]), ()
-
-
-def run_frame(run: Path, points: pl.DataFrame) -> pl.DataFrame:
-    """The four curves of a run, of its `estimates`, as a canonical frame: a row a problem and point."""
-    name = run.resolve().name
-    frames = [
-        way.points.select(
-            pl.lit(name).alias("source"),
-            pl.lit(way.axis).alias("group"),
-            pl.lit(way.name).alias("curve"),
-            pl.col("seed"),
-            pl.int_ranges(pl.col("values").list.len()).alias("problem"),
-            pl.col(way.axis).alias("compute"),
-            pl.lit("FLOPs").alias("unit"),
-            pl.lit("accuracy").alias("metric"),
-            pl.col("values").alias("value"),
-            pl.col("draws").cast(pl.Float64).alias("n"),
-            pl.lit(None, dtype=pl.Float64).alias("successes"),
-            pl.lit("fit").alias("split"),
-        ).explode("problem", "value")
-        for way in ways(points)
-    ]
-    return pl.concat(frames).with_columns(pl.col("problem").cast(pl.String)).select(list(CANONICAL))
+    return pl.concat([run_frame(estimates(run)) for run in find_runs([path])]), ()

@@ -25,9 +25,9 @@ from analysis.drawing import (
     styled,
     zero_label,
 )
-from analysis.load import rl_points
 from analysis.saturation import Answer
 from analysis.study import Study
+from analysis.ways import rl_points
 from scaling.quantities import flops
 
 BEFORE = "before RL"

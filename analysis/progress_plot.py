@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 
 from analysis.drawing import BLUE, GREEN, Chart, accuracy_axis, accuracy_top, log_axis, powers, styled
-from analysis.load import headline, votes_budget
+from analysis.ways import headline, votes_budget
 
 WIDTH, HEIGHT = 420, 300
 MARGIN = 0.15

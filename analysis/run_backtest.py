@@ -14,8 +14,8 @@ import polars as pl
 
 from analysis.arrays import Floats
 from analysis.backtest import Forecasts, Task, ours
-from analysis.load import Way, ways
 from analysis.posterior import MIN_POINTS
+from analysis.ways import Way, ways
 
 HIDDEN = (10**0.5, 10.0)
 """The points past the last compute over these are hidden: the last half decade, and the last decade."""

@@ -316,10 +316,10 @@ def _series(curve: str, source: str | None, rows: pl.DataFrame) -> Series:
 
 
 def _by_problem(rows: pl.DataFrame) -> pl.DataFrame:
-    """A row a compute: compute, n, then a column a problem, by name, so that curves agree on their order."""
+    """A row a compute: compute, n, then a column a problem; numbers in their order, so that curves agree on it."""
     values = rows.pivot("problem", index="compute", values="value", aggregate_function="mean")
     draws = rows.group_by("compute").agg(pl.col("n").mean().fill_null(1.0))
-    problems = sorted(name for name in values.columns if name != "compute")
+    problems = sorted((name for name in values.columns if name != "compute"), key=lambda name: (len(name), name))
     return draws.join(values, on="compute").sort("compute").select("compute", "n", *problems)
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from analysis import load
 from analysis.configs import config, headline_budget
 from analysis.fit import CurveFit, fit_series
+from analysis.ways import votes_budget, ways
 from scaling.files import RecordError
 from scaling.records import Run
 
@@ -57,19 +58,19 @@ def study(run_dir: str | Path, seed: int = 0) -> Study:
         lines = (f"{run.path}: no complete evaluation; `scaling evaluate` makes them", *found.damaged)
         raise RecordError("\n".join(lines))
     estimates = load.estimates(run_dir, found.outcomes)
-    ways = load.ways(estimates)
-    fitted = fit_series([way.series() for way in ways], seed=seed)
+    drawn = ways(estimates)
+    fitted = fit_series([way.series() for way in drawn], seed=seed)
     return Study(
         run=run,
         config=config(run_dir),
         outcomes=found.outcomes,
         estimates=estimates,
         headline=headline_budget(estimates["budget"].unique().to_list()),
-        votes=load.votes_budget(estimates),
-        states=_states(ways[0].points),
+        votes=votes_budget(estimates),
+        states=_states(drawn[0].points),
         curves=tuple(
             StudyCurve(one.series, one.forecast, one.answer, way.key)
-            for way, one in zip(ways, fitted, strict=True)
+            for way, one in zip(drawn, fitted, strict=True)
         ),
         left_out=(*(f"incomplete: {line}" for line in found.incomplete), *found.damaged),
         seed=seed,

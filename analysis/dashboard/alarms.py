@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analysis.load import headline, rl_points
+from analysis.ways import headline, rl_points
 
 SHARE = 0.1
 """The start and the end of a metric: the mean over this share of its steps on either side."""

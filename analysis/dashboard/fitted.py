@@ -12,7 +12,8 @@ import polars as pl
 from analysis.configs import config
 from analysis.curve_plot import band_table, forecast_words, verdict
 from analysis.fit import CurveFit, fit_series
-from analysis.load import Way, estimates, outcomes, rl_points, train_points
+from analysis.load import estimates, outcomes
+from analysis.ways import Way, rl_points, train_points
 
 LONGER, MORE = "Thinking longer", "More samples"
 """What test compute is spent on: budgets at the chosen samples, samples at the chosen budget."""
