@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
+import logging
 import runpy
 import secrets
 import socket
@@ -51,9 +52,15 @@ def serve(
         words += [] if sys.stdout.isatty() else ["--headless"]
         sys.argv = ["marimo", "--quiet", "run", *words, str(page), "--", f"--dir={root.resolve()}"]
         # marimo opens its port by its number alone, seconds from now, when another may have it.
+        logging.getLogger("uvicorn.error").addFilter(_is_no_end)
         uvicorn.Server.run = functools.partialmethod(uvicorn.Server.run, sockets=[listener])  # pyright: ignore
         with contextlib.suppress(SystemExit):
             runpy.run_module("marimo", run_name="__main__")
+
+
+def _is_no_end(record: logging.LogRecord) -> bool:
+    """False of the traceback by which starlette tells that it was interrupted, as it should be."""
+    return not record.getMessage().rstrip().endswith("CancelledError")
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,6 +1,7 @@
 """What the dashboard's server answers to requests that no page of its own makes."""
 
 import http.client
+import signal
 import socket
 import subprocess
 import sys
@@ -21,14 +22,17 @@ pytest.importorskip("marimo", reason="needs the extra dashboard: pip install 'sc
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """(port, token) of a dashboard that other machines could reach."""
+    """(port, token, folder) of a dashboard that others could reach; interrupted, it ends without a word."""
     folder = tmp_path_factory.mktemp("outside")
     (folder / "secret").write_text(SECRET)
     (folder / "runs" / "run").mkdir(parents=True)
     (folder / "runs" / "run" / "train.jsonl").write_text(SECRET)
     (folder / "runs" / "link").symlink_to(folder / "secret")
     command = [sys.executable, "-m", "scaling", "dashboard", str(folder / "runs"), "--host", "0.0.0.0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        (folder / "said").open("w+") as said,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+    ):
         address = urlsplit(process.stdout.readline().split()[-1])
         try:
             deadline = time.monotonic() + PATIENCE
@@ -37,7 +41,10 @@ def server(tmp_path_factory):
                 time.sleep(0.1)
             yield address.port, parse_qs(address.query)["access_token"][0], folder
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)
+            code = process.wait()
+            said.seek(0)
+        assert (code, said.read()) == (0, "")
 
 
 def listening(port):
