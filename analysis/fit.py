@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from analysis import calibration
 from analysis.arrays import NAMES, Floats
 from analysis.forecast import Forecast, forecast
-from analysis.posterior import MIN_POINTS, REPLICATES, chunks, posteriors
+from analysis.posterior import MIN_POINTS, REPLICATES, chunks, posteriors, too_few
 from analysis.saturation import Answer, answer
 from analysis.series import FitError, Series, series_of
 
@@ -84,7 +84,7 @@ def fit_series(series: Sequence[Series], replicates: int = REPLICATES, seed: int
         paths |= {i: forecast(one, calibration.load(), seed) for i, one in zip(chosen, fitted, strict=True)}
     found = []
     for i, s in enumerate(series):
-        lacks = "" if i in paths else f"{usable[i]} points with compute; a fit needs {MIN_POINTS}"
+        lacks = "" if i in paths else too_few(usable[i])
         found.append(CurveFit(s, paths.get(i), answer(s, paths.get(i), lacks)))
     return found
 

@@ -20,6 +20,7 @@ from analysis.arrays import Floats
 from analysis.curves import CURVES, FAR_LEFT, Curve, Shape
 from analysis.search import levels, search, search_from
 from analysis.series import FitError, Series, flip_variance, redrawn
+from scaling.quantities import how_many
 
 REPLICATES = 250
 """Of each form."""
@@ -157,13 +158,18 @@ def cuts(series: Series, points: int) -> list[int]:
     return found
 
 
+def too_few(usable: int) -> str:
+    """Why so many points with compute are not fitted."""
+    return f"{how_many(usable, 'point')} with compute; a fit needs {MIN_POINTS}"
+
+
 def posteriors(
     series: Sequence[Series], replicates: int = REPLICATES, seed: int = 0, curves: Sequence[Curve] = CURVES
 ) -> list[Posterior]:
     """Every form fitted to every curve. Raises FitError where one has fewer than `MIN_POINTS` with compute."""
     for s in series:
         if (usable := int(s.inside.sum())) < MIN_POINTS:
-            raise FitError(f"{s.name}: {usable} points with compute; a fit needs {MIN_POINTS}")
+            raise FitError(f"{s.name}: {too_few(usable)}")
     rows = [_Row(i, cut, points) for i, s in enumerate(series) for points in [len(s.compute), *origins(s)]
             for cut in cuts(s, points)]  # fmt: skip
     width = _width(series)

@@ -239,6 +239,9 @@ def _read(path_or_preset: str) -> dict[str, Any]:
         text = read_text(path)
     except FileNotFoundError:
         raise ConfigError([f"{path}: neither a preset ({', '.join(presets())}) nor a file"]) from None
+    except IsADirectoryError:
+        line = f"{path}: is a directory, not a config; a run goes on with `scaling run --dir {path}`"
+        raise ConfigError([line]) from None
     except (OSError, ValueError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from None
     data = _fields(text, str(path))

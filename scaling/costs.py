@@ -76,7 +76,7 @@ class Costs:
 
 
 def costs(config: Config) -> Costs:
-    """What the training steps of a config cost. Raises ValueError for what its task refuses."""
+    """What the training steps of a config cost. Raises ConfigError for what its task refuses."""
     task = make_task(config.task)
     vocab, budgets = len(task.vocab), config.rl.budgets
     bound = {b: rl_step(config, vocab, longest(task, b)) for b in set(budgets)}

@@ -29,6 +29,6 @@ class Experiment:
 
 
 def prepare(config: Config) -> Experiment:
-    """The experiment on the devices that JAX has here. Raises ValueError for a task or mesh that cannot be."""
+    """The experiment on the devices that JAX has here. Raises ConfigError for a task or mesh that cannot be."""
     task = make_task(config.task)
     return Experiment(config, task, make_mesh(config.mesh), abstract(config.model, len(task.vocab))[0])

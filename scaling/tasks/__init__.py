@@ -190,7 +190,11 @@ TASKS = ("root_search", "operator_search", "recurrence", "problem_file")
 
 
 def make_task(config: Any) -> Task:
-    """The task that a `TaskConfig` names. Raises ValueError with the known names for another."""
+    """The task that a `TaskConfig` names. Raises ConfigError for another name, and for what the task refuses."""
     if config.name not in TASKS:
-        raise ValueError(f"task.name: {config.name!r} is not a task; known: {', '.join(TASKS)}")
-    return importlib.import_module(f"scaling.tasks.{config.name}").make(config)
+        raise ConfigError([f"task.name: {config.name!r} is not a task; known: {', '.join(TASKS)}"])
+    module = importlib.import_module(f"scaling.tasks.{config.name}")
+    try:
+        return module.make(config)
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error

@@ -186,6 +186,16 @@ def test_a_directory_goes_on_with_its_own_config_and_refuses_another(run_dir, ca
     assert err == f"{run_dir}: holds a run with other rl.flops, seed; choose another directory\n"
 
 
+@pytest.mark.parametrize("words", [("run", "--dir"), ("train",), ("evaluate",)])
+def test_a_run_whose_file_of_problems_is_gone_is_a_line(tmp_path, capsys, words):
+    fields = ("task.name=problem_file", f"task.path={tmp_path}/gone.jsonl", "tracking.wandb=disabled")
+    config = configs.load("tiny", fields)
+    Run.create(tmp_path / "run", configs.dump(config), configs.config_hash(config), environment(["scaling"]))
+    code, _, err = said(capsys, *words, str(tmp_path / "run"))
+    assert code == 2 and err.splitlines()[-1].startswith(f"task.path: {tmp_path}/gone.jsonl cannot be read")
+    assert "Traceback" not in err
+
+
 def test_an_edited_config_is_noticed(run_dir, capsys):
     file = run_dir / "config.yaml"
     file.write_text(file.read_text().replace("layers: 2", "layers: 3"))

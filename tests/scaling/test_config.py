@@ -187,6 +187,11 @@ def test_neither_preset_nor_file():
         configs.load("demoo")
 
 
+def test_a_runs_directory_is_no_config_and_the_line_says_what_goes_on_with_it(tmp_path):
+    with pytest.raises(ConfigError, match=rf"{tmp_path}: is a directory.*`scaling run --dir {tmp_path}`"):
+        configs.load(str(tmp_path))
+
+
 def test_hash_changes_with_every_field_that_can_change_a_result_and_no_other():
     base = configs.load("tiny")
     other = {

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.config import TaskConfig
-from scaling.tasks import ANSWER, END, split_of
+from scaling.structure import ConfigError
+from scaling.tasks import ANSWER, END, make_task, split_of
 from scaling.tasks.problem_file import TOKEN, canonical, make
 
 EXAMPLE = [
@@ -100,13 +101,12 @@ def test_a_wrong_line_is_named(load, rows, message):
 
 
 def test_a_missing_path_or_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"task\.path: problem_file needs"):
-        make(TaskConfig(name="problem_file"))
-    with pytest.raises(ValueError, match=r"task\.path: .*cannot be read"):
-        make(TaskConfig(name="problem_file", path=str(tmp_path / "none.jsonl")))
+    with pytest.raises(ConfigError, match=r"task\.path: problem_file needs"):
+        make_task(TaskConfig(name="problem_file"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match=r"task\.path: .*cannot be read"):
-        make(TaskConfig(name="problem_file", path=str(tmp_path / "binary")))
+    for name in ("none.jsonl", "binary"):
+        with pytest.raises(ConfigError, match=r"task\.path: .*cannot be read"):
+            make_task(TaskConfig(name="problem_file", path=str(tmp_path / name)))
 
 
 numbers = st.from_regex(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})", fullmatch=True)
