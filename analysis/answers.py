@@ -155,10 +155,12 @@ def calibration_facts() -> dict[str, Any]:
 
 def text(found: dict[str, Any]) -> str:
     """`facts` for a terminal."""
-    lines = []
+    lines, source = [], None
     for one in found["curves"]:
-        title = one["curve"] if one["source"] is None else f"{one['source']}, {one['curve']}"
-        lines += [f"{title}: {one['verdict']}", f"    {one['sentence']}"]
+        if one["source"] != source:
+            source = one["source"]
+            lines += [] if source is None else [f"{source}:"]
+        lines.append(one["sentence"])
         lines += [f"    {name:<30}{shown}" for name, shown in one["table"]]
         if one["reason"]:
             lines.append(f"    {one['reason']}")

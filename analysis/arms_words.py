@@ -24,7 +24,7 @@ from analysis.answers import calibration_facts, curve
 from analysis.arms import DEFINITION, Comparison, Win, compare
 from analysis.outputs import unusable_folder
 from analysis.pairs import PAST
-from analysis.quantities import chance, percent, points, signed
+from analysis.quantities import chance, percent, points, signed, times
 from analysis.saturation import Estimate
 from analysis.table import TableError
 from analysis.words import interval
@@ -112,7 +112,7 @@ def rows(pair: dict[str, Any], metric: str, compared: Sequence[float]) -> list[t
     loss = metric == "loss"
     common = f"{pair['common']:.3g}" if loss else percent(pair["common"])
     apart = interval(Estimate(**pair["asymptote"]), signed if loss else points)
-    needs = interval(Estimate(**pair["efficiency"]), _times)
+    needs = interval(Estimate(**pair["efficiency"]), times)
     crossing = "" if pair["crossing"] is None else f", at {interval(Estimate(**pair['crossing']), flops)}"
     ahead = [
         (f"{first} ahead at {flops(at)}", f"probability {chance(pair[name])}")
@@ -129,7 +129,3 @@ def rows(pair: dict[str, Any], metric: str, compared: Sequence[float]) -> list[t
 
 def _verdict(name: str, words: str) -> str:
     return name if name == "cannot tell" else f"{name} {words}"
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2g}×"
