@@ -36,7 +36,7 @@ def serve(
     if find_spec("marimo") is None:
         raise ConfigError(["scaling dashboard needs the package marimo: pip install 'scaling[dashboard]'"])
     if not root.is_dir():
-        raise ConfigError([f"DIR = {root}: must be an existing folder of runs"])
+        raise ConfigError([f"DIR = {root}: must be an existing folder of runs; the first run makes it"])
     import uvicorn
 
     listener = _listener(host, port)
