@@ -179,9 +179,7 @@ class Trainer:
 
         experience = within_memory(draw, "rl.chunk", rl.chunk, rl.samples, self.warn)
         self.ledger = self.ledger.add("rollout", flops=experience.flops, tokens=experience.tokens)
-        metrics: dict[str, float] = dict.fromkeys(
-            ("loss", "entropy", "mismatch", "clip_fraction", "grad_norm", "kl"), 0.0
-        )
+        metrics: dict[str, float] = {}  # of the last update; where no group is of use, nothing is measured
         with self.watch("update"):
             for i, batch in enumerate(experience.batches):
                 rate = rl.learning_rate * min((step * rl.updates + i + 1) / max(rl.warmup_steps, 1), 1.0)

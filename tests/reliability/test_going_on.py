@@ -23,7 +23,7 @@ KILLS = 50
 def test_the_run_of_the_bench_learns_and_is_sound(undisturbed):
     run = undisturbed.run
     rows = run.train_rows()
-    assert [row["metrics"]["grad_norm"] > 0 for row in rows if row["phase"] == "rl"].count(True) >= 2
+    assert [row["metrics"].get("grad_norm", 0) > 0 for row in rows if row["phase"] == "rl"].count(True) >= 2
     assert check(run.path, *GRID) == verify(run.path) == []
     assert {manifest["kind"] for manifest in run.manifests()} == {"threshold", "start", "end"}
 

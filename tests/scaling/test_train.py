@@ -33,7 +33,12 @@ def test_every_row_adds_up_and_the_phases_follow_one_another(whole):
         assert (row["rl_flops"] > before["rl_flops"]) == (row["phase"] == "rl")
     rl = found[-1]
     assert rl["ledger"]["flops"]["update"] > 0 and rl["metrics"]["zero_variance_fraction"] < 1
-    assert all(row["metrics"]["mismatch"] < 1e-4 for row in found[WARM:])
+    learnt = 0
+    for row in found[WARM:]:
+        update, measured = row["ledger"]["flops"]["update"], row["metrics"].get("mismatch")
+        assert (update > learnt) == (measured is not None), "what did not happen is not measured"
+        assert measured is None or measured < 1e-4
+        learnt = update
     assert sum(row["metrics"]["seconds"] for row in found) == pytest.approx(sum(rl["ledger"]["seconds"].values()))
     fed = sum(row["metrics"]["tokens_per_second"] * row["metrics"]["seconds"] for row in found)
     assert fed == pytest.approx(sum(rl["ledger"]["tokens"].values()))
@@ -154,7 +159,7 @@ def test_the_policy_that_rl_started_from_holds_it_back(whole, with_kl):
     ledger = with_kl.train_rows()[-1]["ledger"]
     assert 3 * ledger["flops"]["reference"] == ledger["flops"]["update"] > 0
     assert whole.train_rows()[-1]["ledger"]["flops"]["reference"] == 0
-    kl = [row["metrics"]["kl"] for row in with_kl.train_rows()[WARM:]]
+    kl = [row["metrics"]["kl"] for row in with_kl.train_rows()[WARM:] if "kl" in row["metrics"]]
     assert kl[0] == pytest.approx(0, abs=1e-6) and kl[-1] > 1e-6
 
 
@@ -194,7 +199,7 @@ def test_without_a_warm_start_the_reference_is_the_model_as_it_was_made(tmp_path
     config = small("warm_start.stages=[]", "rl.kl=0.3", "rl.flops=5e7")
     run = Run(tmp_path / "whole")
     assert go(run.path, config) == "done"
-    assert len(run.train_rows()) > 1 and run.train_rows()[-1]["metrics"]["kl"] > 0
+    assert len(run.train_rows()) > 1 and max(row["metrics"].get("kl", 0) for row in run.train_rows()) > 0
     assert go(tmp_path / "run", config, stop_at=1) == "preempted"
     assert go(tmp_path / "run", config) == "done"
     assert_same(Run(tmp_path / "run"), run)
