@@ -251,6 +251,8 @@ def train(
     run = Run.open(run_dir)
     trainer = Trainer(config, run, terminal.message)
     saved = beat = monotonic()
+    if trainer.step and not trainer.done:
+        terminal.message(f"goes on after step {trainer.step}")
 
     def checkpoint(kind: str, targets: dict[str, list[float]]) -> None:
         name = trainer.save(kind, targets)
