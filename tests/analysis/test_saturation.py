@@ -7,7 +7,7 @@ from synthetic_series import COMPUTE, bend, draw, line
 from analysis.fit import fit_series
 from analysis.saturation import Answer, answer, decide, threshold
 from analysis.series import from_points
-from analysis.words import describe
+from analysis.words import describe, plain
 
 WIDE = 10 ** np.linspace(9, 13.5, 16)
 SEEDS = range(10)
@@ -52,6 +52,16 @@ def test_a_flat_end_is_saturated_and_its_asymptote_identified(answers):
     assert found.asymptote.lo90 - 0.03 < 0.6 < found.asymptote.hi90 + 0.03
     assert found.realised.median > 0.95 and abs(found.headroom.median) < 0.02
     assert found.compute_95.median < found.data_range[1]
+
+
+def test_one_sentence_for_who_reads_nothing_else(answers):
+    said = {name: plain(answers[name], "training with RL") for name in ("flat", "straight", "lower half", "short")}
+    assert said["flat"].startswith("Training with RL is saturated (probability")
+    assert said["straight"].startswith("Training with RL is not saturated (probability")
+    assert "expected to change accuracy from" in said["straight"] and "90% interval +" in said["straight"]
+    assert (
+        said["short"] == "Whether training with RL is saturated cannot be told: " + answers["short"].reason + "."
+    )
 
 
 def test_a_straight_line_is_not_saturated(answers):

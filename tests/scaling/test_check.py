@@ -52,6 +52,11 @@ def spoil_status(run):
     run.status_file.write_text(json.dumps({**status, "heartbeat": status["heartbeat"] - 3600}))
 
 
+def leave_out(run):
+    run.write_status("done", "report")
+    run.write_manifest({**manifest(3), "kind": "end"})
+
+
 DAMAGE = [
     (tear, "torn"),
     (lambda run: run.append_train([train_row(5)]), "steps 3 to 4 are missing"),
@@ -70,6 +75,8 @@ DAMAGE = [
     (lambda run: run.append_evaluation("00000002", [eval_row(2, 8)]), "incomplete, 3 of 6 cells"),
     (lambda run: run.append_evaluation("00000007", [eval_row(0, 8)]), "does not exist"),
     (lambda run: run.append_evaluation("00000002", [{**eval_row(2, 8), "correct": 2}]), "do not add up"),
+    (lambda run: run.write_manifest({**manifest(2), "step": 1}), "is of step 1"),
+    (leave_out, "no such file, and the run is done"),
     (lambda run: run.environment_file.unlink(), "environment.json: no such file"),
     (spoil_status, "heartbeat is 3600 s old"),
 ]

@@ -1,7 +1,9 @@
 """Records survive any crash: what was appended whole is read back, once; what is wrong is named."""
 
 import math
+import os
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +104,21 @@ def test_what_json_lacks_becomes_null_and_what_it_cannot_hold_is_refused(tmp_pat
     with pytest.raises(RecordError, match="cannot hold a set"):
         append(path, [{"n": 1, "answers": {1, 2}}])
     assert len(read(path, ("n",))) == 1
+
+
+def test_array_scalars_are_numbers(tmp_path):
+    append(tmp_path / "rows.jsonl", [{"n": np.int64(3), "loss": np.float32(0.5), "right": np.bool_(True)}])
+    assert read(tmp_path / "rows.jsonl", ("n",)) == [{"n": 3, "loss": 0.5, "right": True}]
+
+
+def test_what_a_full_disk_takes_in_part_is_taken_back(tmp_path, monkeypatch):
+    path, write = tmp_path / "rows.jsonl", os.write
+    append(path, [eval_row(0, 8)])
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:20]))
+    with pytest.raises(OSError, match=r"wrote 20 of \d+ bytes; is the disk full"):
+        append(path, [eval_row(1, 8)])
+    assert path.read_bytes() == before
 
 
 def test_following_a_file_yields_each_row_once(tmp_path):

@@ -73,3 +73,5 @@ def test_status_counts_the_runs_and_names_those_that_need_a_look(directory, caps
 def test_cancel_asks_whoever_launches_to_stop(directory, capsys):
     code, out, _ = said(capsys, "cancel", str(directory.path))
     assert code == 0 and "0 runs asked" in out and directory.stop_file.exists()
+    facts = json.loads(said(capsys, "cancel", str(directory.path), "--json")[1])
+    assert facts == {"sweep": str(directory.path), "asked_to_stop": []}

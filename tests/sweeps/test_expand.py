@@ -151,6 +151,37 @@ def test_the_sweeps_of_the_package_expand(name):
         ("parameters: {rl.kl: {values: []}}", ["parameters.rl.kl.values = []: must be a list of at least one"]),
         ("parameters: {rl.kl: {values: [1, 1]}}", ["parameters.rl.kl.values: has 1 twice"]),
         ("parameters: {rl.kl: 3}", ["parameters.rl.kl = 3: must have value"]),
+        (
+            "parameters: {rl.kl: {value: 1, values: [1]}}",
+            ["parameters.rl.kl: must have one of value, values"],
+        ),
+        (
+            "parameters: {rl.kl: {num: 3}}",
+            ["parameters.rl.kl: must have one of value, values, and min"],
+        ),
+        ("parameters: {rl.kl: {value: 1, num: 3}}", ["parameters.rl.kl: value goes with no num"]),
+        (
+            "parameters: {rl.kl: {min: 1, max: 0, num: 2}}",
+            ["parameters.rl.kl: needs min and max, min at most"],
+        ),
+        (
+            "parameters: {rl.kl: {min: 0, max: 1, num: 1, q: 0.5, distribution: unifrm}}",
+            [
+                "parameters.rl.kl.distribution = 'unifrm': must be a known name; did you mean 'uniform'?",
+                "parameters.rl.kl.q = 0.5: must be above 0 for a distribution q_",
+                "parameters.rl.kl.num = 1: must be from 2 to 10,000",
+            ],
+        ),
+        (
+            "parameters: {rl.kl: {min: 0, max: 1, num: 2, distribution: log_uniform_values}}",
+            ["parameters.rl.kl.min = 0: must be above 0 for log_uniform_values"],
+        ),
+        (
+            "method: random\nrun_cap: 5\nparameters: {rl.kl: {values: [0, 1]}}",
+            ["run_cap = 5: "],
+        ),
+        ("parameters: {warm_start.stages.9.steps: {value: 1}}", ["warm_start.stages.9"]),
+        ("parameters: {rl.kl: {value: '${rl.b2 / 0}'}}", ["parameters.rl.kl: 'rl.b2 / 0': "]),
         ("parameters: {rl.kl: {min: 0, max: 1}}", ["parameters.rl.kl: a grid needs values, or num"]),
         (
             "parameters: {rl.kl: {min: x, max: 1, nmu: 3}}",

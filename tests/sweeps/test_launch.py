@@ -1,6 +1,8 @@
 """The loop against an engine of fakes, whose jobs end as a script says."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -146,6 +148,38 @@ def test_runs_of_a_launcher_that_died_are_adopted_while_they_run(directory):
     launch._start(RUNS, launch._look(NAMES))
     stands, _ = go(directory, former)
     assert tally(stands) == {"done": 3} and former.started == NAMES
+
+
+@pytest.mark.parametrize(
+    ("at_a_terminal", "numbers", "levels"),
+    [
+        (True, [signal.SIGINT, signal.SIGINT], [1, 2]),
+        (True, [signal.SIGTERM], [2]),
+        (False, [signal.SIGINT], [2]),
+    ],
+)
+def test_an_interrupt_at_a_terminal_asks_first_and_elsewhere_stops(monkeypatch, at_a_terminal, numbers, levels):
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: at_a_terminal)
+    with Wish() as wish:
+        for number, level in zip(numbers, levels, strict=True):
+            os.kill(os.getpid(), number)
+            assert wish.level == level
+        with pytest.raises(KeyboardInterrupt):  # asked to stop already, the next one leaves the jobs to it
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(("said", "level"), [("y\n", 2), ("no\n", 1)])
+def test_the_question_is_put_once_and_y_stops(monkeypatch, capsys, said, level):
+    answers, told = os.pipe()
+    monkeypatch.setattr(sys, "stdin", os.fdopen(answers))
+    wish = Wish()
+    wish.level = 1
+    wish.ask(3)
+    os.write(told, said.encode())
+    wish.ask(3)
+    os.close(told)
+    assert wish.level == level and capsys.readouterr().err.count("3 go on. Stop them too?") == 1
 
 
 @pytest.mark.parametrize("asked", ["signal", "file"])
