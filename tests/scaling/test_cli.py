@@ -110,6 +110,11 @@ def test_config_prints_yaml_that_is_that_config(tmp_path, capsys):
     assert json.loads(said(capsys, *argv, "--json")[1])["rl"]["kl"] == 0.1
 
 
+def test_config_explains_every_field_to_programs(capsys):
+    fields = json.loads(said(capsys, "config", "--fields", "--json")[1])
+    assert fields["rl.kl"]["type"] == "float" and "KL" in fields["rl.kl"]["doc"]
+
+
 def test_config_explains_every_field(capsys):
     code, out, _ = said(capsys, "config", "--fields")
     assert code == 0
@@ -184,6 +189,11 @@ def test_a_directory_goes_on_with_its_own_config_and_refuses_another(run_dir, ca
     code, _, err = said(capsys, "train", str(run_dir), "tiny", "--rl.flops=1e9", "--seed=1")
     assert code == 2
     assert err == f"{run_dir}: holds a run with other rl.flops, seed; choose another directory\n"
+
+
+def test_checking_says_how_much_it_looked_at_for_programs_too(run_dir, capsys):
+    facts = json.loads(said(capsys, "check", str(run_dir), "--json")[1])
+    assert facts["run"] == str(run_dir) and facts["verified"]["leaves"] == 0 == len(facts["findings"])
 
 
 @pytest.mark.parametrize("words", [("run", "--dir"), ("train",), ("evaluate",)])
