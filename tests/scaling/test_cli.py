@@ -112,7 +112,7 @@ def test_config_prints_yaml_that_is_that_config(tmp_path, capsys):
 
 def test_config_explains_every_field_to_programs(capsys):
     fields = json.loads(said(capsys, "config", "--fields", "--json")[1])
-    assert fields["rl.kl"]["type"] == "float" and "KL" in fields["rl.kl"]["doc"]
+    assert fields["rl.kl"]["type"] == "float" and "k3 penalty" in fields["rl.kl"]["doc"]
 
 
 def test_config_explains_every_field(capsys):
