@@ -7,6 +7,7 @@ from analysis import table_files
 from scaling import structure
 from scaling.cli import main
 from tests.analysis.synthetic_runs import saturated, write_run
+from tests.reliability.tiny_runs import sample
 
 pytestmark = pytest.mark.reliability
 
@@ -65,6 +66,8 @@ CASES = [
     *((option, name) for option in (*READ, *WRITE) for name in NO_FILE),
     *((option, name) for option in (*READ, *FOLDER) for name in DEVICE),
 ]
+TRIED = 60
+"""Cases of the sample."""
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +105,7 @@ def refused(place, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("option", "name"), CASES)
+@pytest.mark.parametrize(("option", "name"), sample(CASES, TRIED))
 def test_a_name_that_leads_nowhere_is_a_line(option, name, refused):
     words, ending = (READ | WRITE | FOLDER)[option]
     text = (NAMES | NO_FILE | DEVICE)[name]
