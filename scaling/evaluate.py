@@ -91,12 +91,15 @@ class Evaluator:
     """Evaluates parameters of one experiment; what is the same for every checkpoint is made once."""
 
     def __init__(self, config: Config, warn: Callable[[str], None] = print):
-        self.config, self.warn = config, warn
-        self.experiment = prepare(config)
+        self.experiment, self.warn = prepare(config), warn
         self.tiers = tiers(config)
         self.problems = held_out(self.experiment.task, config.evaluation.problems)
         self.at_once = max(config.evaluation.chunk // self.tiers[0].samples, 1)
         """Problems that one call of `rows` is for."""
+
+    @property
+    def config(self) -> Config:
+        return self.experiment.config
 
     def rows(self, params: nnx.State, first: int, last: int) -> list[dict[str, Any]]:
         """The records of problems first … last − 1 at every budget."""

@@ -51,7 +51,7 @@ class Trainer:
     """The state of one run and its two kinds of step."""
 
     def __init__(self, config: Config, run: Run, warn: Callable[[str], None]):
-        self.config, self.run, self.warn = config, run, warn
+        self.run, self.warn = run, warn
         self.experiment = experiment = prepare(config)
         mesh = experiment.mesh
         one = accelerators.peak(mesh.devices.flat[0].device_kind)
@@ -81,6 +81,10 @@ class Trainer:
             if self.phase == "rl" and config.rl.kl:
                 self.reference = self._restore_reference(abstract)
         hosts.first(lambda: run.cut_train(self.step))
+
+    @property
+    def config(self) -> Config:
+        return self.experiment.config
 
     @property
     def phase(self) -> str:

@@ -176,10 +176,7 @@ def test_the_sweeps_of_the_package_expand(name):
             "parameters: {rl.kl: {min: 0, max: 1, num: 2, distribution: log_uniform_values}}",
             ["parameters.rl.kl.min = 0: must be above 0 for log_uniform_values"],
         ),
-        (
-            "method: random\nrun_cap: 5\nparameters: {rl.kl: {values: [0, 1]}}",
-            ["run_cap = 5: "],
-        ),
+        ("method: random\nrun_cap: 5\nparameters: {rl.kl: {values: [0, 1]}}", ["run_cap = 5: "]),
         ("parameters: {warm_start.stages.9.steps: {value: 1}}", ["warm_start.stages.9"]),
         ("parameters: {rl.kl: {value: '${rl.b2 / 0}'}}", ["parameters.rl.kl: 'rl.b2 / 0': "]),
         ("parameters: {rl.kl: {min: 0, max: 1}}", ["parameters.rl.kl: a grid needs values, or num"]),

@@ -166,7 +166,6 @@ def test_an_interrupt_at_a_terminal_asks_first_and_elsewhere_stops(monkeypatch, 
             assert wish.level == level
         with pytest.raises(KeyboardInterrupt):  # asked to stop already, the next one leaves the jobs to it
             os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(("said", "level"), [("y\n", 2), ("no\n", 1)])
