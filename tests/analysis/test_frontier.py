@@ -2,7 +2,6 @@
 
 import functools
 import json
-import time
 
 import numpy as np
 import polars as pl
@@ -284,13 +283,6 @@ def test_bad_tables_are_refused(estimates):
     for answers, total in ((0, 1e12), (1e5, -1.0), (np.nan, 1e12)):
         with pytest.raises(ValueError, match="finite and above 0"):
             best_split(fitted(), answers, total)
-
-
-def test_it_is_quick():
-    points = draw(hex_like)
-    start = time.perf_counter()
-    surface(points)
-    assert time.perf_counter() - start < 10, "15 × 6 points and 200 replicates take about half a second"
 
 
 def test_the_map_says_the_rate_and_marks_what_is_extrapolated():
