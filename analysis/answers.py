@@ -4,7 +4,7 @@ The JSON object of `scaling fit --json` has (a run's answer.json: `analysis.fact
 
     verdict      the sentences of all curves
     definition   what saturated, not saturated and cannot tell mean
-    calibration  {reaches, factors, command, inputs}: what widths past the data are multiplied by, and its origin
+    calibration  {reaches, factors, command, inputs}: what widths are multiplied by, and its origin
     notes        lines about the input, an empty list where there is nothing to say
     files        what was written
     predictions  with --at: a row a curve and compute, quantiles of its level
@@ -27,9 +27,10 @@ import polars as pl
 
 from analysis import calibration, load
 from analysis.fit import CurveFit, Fit, fit, predictions
-from analysis.outputs import unusable, unusable_folder, write
-from analysis.posterior import MIN_POINTS, FormFit
+from analysis.outputs import unusable, unusable_computes, unusable_folder, write
+from analysis.posterior import FormFit
 from analysis.saturation import DEFINITION
+from analysis.series import MIN_POINTS
 from analysis.table import TableError
 from analysis.words import describe, rows
 from scaling.quantities import flops
@@ -97,7 +98,7 @@ def _not_forecast(hidden: pl.DataFrame, made: pl.DataFrame) -> list[str]:
 
 
 def _unusable(wanted: Wanted, hidden: bool) -> list[str]:
-    wrong = [f"--at = {at}: must be a compute above 0" for at in wanted.at if not 0 < at < float("inf")]
+    wrong = unusable_computes(wanted.at)
     if wanted.predict is not None:
         if not hidden and not wanted.at:
             wrong.append("--predict: needs rows whose split is holdout, or computes by --at")

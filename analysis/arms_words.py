@@ -22,7 +22,7 @@ from typing import Any
 from analysis.alignment import common_range
 from analysis.answers import calibration_facts, curve
 from analysis.arms import DEFINITION, Comparison, Win, compare
-from analysis.outputs import unusable_folder
+from analysis.outputs import unusable_computes, unusable_folder
 from analysis.pairs import PAST
 from analysis.quantities import chance, percent, points, signed, times
 from analysis.saturation import Estimate
@@ -36,7 +36,7 @@ def answer(
     plot: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Compare, and draw what is wanted: the facts. Raises TableError for what cannot be had."""
-    wrong = [f"--at = {one}: must be a compute above 0" for one in at if not 0 < one < float("inf")]
+    wrong = unusable_computes(at)
     if plot is not None:
         wrong += unusable_folder("--plot", plot)
     if wrong:

@@ -22,8 +22,8 @@ from analysis.estimators import wilson
 from analysis.fit import CURVES_A_CALL
 from analysis.forecast import forecast
 from analysis.peers import PEERS, peer_paths
-from analysis.posterior import MIN_POINTS, chunks, posteriors
-from analysis.series import Series, series_of
+from analysis.posterior import chunks, posteriors
+from analysis.series import MIN_POINTS, Series, series_of
 from analysis.table import TableError
 
 HORIZONS = (2, 4, 10)

@@ -36,7 +36,7 @@ from analysis.forecast import Forecast
 from analysis.saturation import Answer, Estimate
 from analysis.words import certainty, value
 
-__all__ = ["band_table", "bands", "limit", "plot_curve", "plot_curves", "save", "verdict"]
+__all__ = ["band_table", "bands", "forecast_words", "limit", "plot_curve", "plot_curves", "save", "verdict"]
 
 COLUMNS = 3
 MOST = 12
@@ -89,10 +89,10 @@ def plot_curve(found: CurveFit, *, past: float = PAST) -> Chart:
     return styled(_chart(found, past, ALONE, _title(found, ALONE)))
 
 
-def plot_curves(found: Fit, *, past: float = PAST) -> Chart:
+def plot_curves(found: Fit) -> Chart:
     """A grid of the first `MOST` curves, each on its own axes; says how many are left out."""
     titles = [_title(curve, IN_GRID) for curve in found.curves[:MOST]]
-    charts = [_chart(curve, past, IN_GRID, title) for curve, title in zip(found.curves, titles, strict=False)]
+    charts = [_chart(curve, PAST, IN_GRID, title) for curve, title in zip(found.curves, titles, strict=False)]
     # Panels stand in line, and between two rows there is room for the longest title and the axis.
     upper, lower = (max((len(title[k]) for title in titles), default=0) for k in (0, 1))
     room = {"row": 85 + LINE * (IN_GRID.title * upper + IN_GRID.subtitle * lower), "column": 150}

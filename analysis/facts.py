@@ -67,7 +67,7 @@ PHASES = {
     "evaluate": "evaluation",
     "other": "other",
 }
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "polars", "altair", "optimistix")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "polars", "altair")
 ASSUMPTIONS = (
     "The next decade of compute continues the regime of the last points. No formula foresees a late second rise; "
     "the guarded view leaves room for a drift as large as this curve's own past, or a usual curve's, has shown.",

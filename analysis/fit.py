@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 from analysis import calibration
 from analysis.arrays import NAMES, Floats
 from analysis.forecast import Forecast, forecast
-from analysis.posterior import MIN_POINTS, REPLICATES, chunks, posteriors, too_few
+from analysis.posterior import REPLICATES, chunks, posteriors, too_few
 from analysis.saturation import Answer, answer
-from analysis.series import FitError, Series, series_of
+from analysis.series import MIN_POINTS, FitError, Series, series_of
 
-__all__ = ["CurveFit", "Fit", "FitError", "fit", "fit_series"]
+__all__ = ["CURVES_A_CALL", "CurveFit", "Fit", "FitError", "fit", "fit_series", "predictions"]
 
 CURVES_A_CALL = 64
 """Curves that are searched together: rows are padded to the longest of a call."""
@@ -78,10 +78,11 @@ def fit_series(series: Sequence[Series], replicates: int = REPLICATES, seed: int
     usable = [len(np.unique(s.compute[s.inside])) for s in series]
     enough = [i for i, points in enumerate(usable) if points >= MIN_POINTS]
     paths: dict[int, Forecast] = {}
+    calibrated = calibration.load()
     for part in chunks([series[i] for i in enough], CURVES_A_CALL):
         chosen = [enough[j] for j in part]
         fitted = posteriors([series[i] for i in chosen], replicates, seed)
-        paths |= {i: forecast(one, calibration.load(), seed) for i, one in zip(chosen, fitted, strict=True)}
+        paths |= {i: forecast(one, calibrated, seed) for i, one in zip(chosen, fitted, strict=True)}
     found = []
     for i, s in enumerate(series):
         lacks = "" if i in paths else too_few(usable[i])

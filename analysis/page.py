@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.curves import CURVES
 from analysis.markup import STYLE, drawing, figure, listed, safe, table
 from analysis.posterior import REPLICATES
 from analysis.quantities import percent, times
+from analysis.saturation import CERTAINTY, GAIN
 from scaling.quantities import flops, seconds
 
 Facts = Mapping[str, Any]
 Specs = Mapping[str, Mapping[str, Any]]
 FITTED = f"""
-<p>Five formulas are fitted to each curve, to counts of right answers. No formula is trusted alone: each has a
-weight, by how well it explains the points for the parameters it has (its evidence), and by how well it
-forecast the curve's later points from its earlier ones (its skill). {REPLICATES} times over, the problems are
-drawn anew, the same ones at every point, checkpoints scatter anew about the curve, and every formula is
-fitted again: the spread of these fits is what chance could have done. Where a curve's first points belong to
-an earlier regime, which the later ones contradict, they are left out, and the table of numbers says so.</p>
+<p>Each of {len(CURVES)} formulas is fitted to each curve, to counts of right answers. No formula is trusted
+alone: each has a weight, by how well it explains the points for the parameters it has (its evidence), and by
+how well it forecast the curve's later points from its earlier ones (its skill). {REPLICATES} times over, the
+problems are drawn anew, the same ones at every point, checkpoints scatter anew about the curve, and every
+formula is fitted again: the spread of these fits is what chance could have done. Where a curve's first points
+belong to an earlier regime, which the later ones contradict, they are left out, and the table of numbers says
+so.</p>
 <p>A forecast joins two views. One believes the formulas. The other, guarded one believes none: it continues
 recent trends, damped, and drifts as far from them as its past forecasts were off. The further ahead, the less
 the formulas are believed; the table of numbers says how often at 10×.</p>
@@ -55,9 +58,9 @@ def page(facts: Facts, specs: Specs) -> str:
 <h1>{safe(title)}</h1>
 <p>{safe(facts["question"])} {safe(about)}</p>
 <div class="answer"><p>{safe(lead)}</p>{"".join(f"<p>{safe(sentence)}</p>" for sentence in others)}</div>
-<p class="note">Saturated means: ten times the compute gains less than 2 points of accuracy (100 points are
-all problems right) with a probability of at least 0.9. Not saturated: it gains more with that probability.
-Otherwise it cannot be told. Compute is counted in floating-point operations (FLOPs).</p>
+<p class="note">Saturated means: ten times the compute gains less than {100 * GAIN:g} points of accuracy (100
+points are all problems right) with a probability of at least {CERTAINTY}. Not saturated: it gains more with
+that probability. Otherwise it cannot be told. Compute is counted in floating-point operations (FLOPs).</p>
 {warning}
 {body}
 </main>
@@ -235,9 +238,9 @@ def _fitted(facts: Facts) -> str:
     curves, widths = facts["answers"], facts["calibration"]
     learned = ", ".join(f"{f:.2f} at {r:g}×" for r, f in zip(widths["reaches"], widths["factors"], strict=True))
     calibrated = (
-        "Intervals past the data are calibrated: the guarded view's width is multiplied by a factor of how far it "
-        f"reaches, learned from public curves and not from this run ({learned}; never below 1). The view that "
-        "believes the formulas is not widened."
+        "Intervals are calibrated: their width is multiplied by a factor of how far they reach, learned from "
+        f"public curves and not from this run ({learned}); by all of it where the formulas are not believed, and "
+        "the less the more they are."
     )
     rows = [
         [

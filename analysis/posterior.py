@@ -19,13 +19,11 @@ import numpy as np
 from analysis.arrays import Floats
 from analysis.curves import CURVES, FAR_LEFT, Curve, Shape
 from analysis.search import levels, search, search_from
-from analysis.series import FitError, Series, flip_variance, redrawn
+from analysis.series import MIN_POINTS, FitError, Series, flip_variance, redrawn
 from scaling.quantities import how_many
 
 REPLICATES = 250
 """Of each form."""
-MIN_POINTS = 4
-"""Fewer points with compute are not fitted."""
 WIDTHS = (32, 64, 128, 256, 512, 1024)
 """Points are padded to one of these, so that curves of any length share a compiled search."""
 BACK = (1.3, 1.6, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 32.0)
@@ -42,7 +40,7 @@ SKILL = 1.0
 """Independent continuations that all rolling origins together are worth."""
 NO_EVIDENCE = -1e12
 """Where a form's curvature is beyond numbers."""
-FLAT_GRADIENT = 0.02
+LEAST_PROMISE = 0.02
 """Converged: a full step promises less gain of log-posterior than this."""
 SAME_LOSS = 0.1
 """Starts agree where their log-posteriors differ by less."""
@@ -215,7 +213,7 @@ class _Tried:
     curve: Curve
     theta: Floats
     """[N, K] of the best start."""
-    slope: Floats
+    promise: Floats
     agreeing: Floats
     evidence: Floats
     level: Floats
@@ -235,7 +233,7 @@ class _Tried:
         return _Tried(
             curve=curve,
             theta=found.theta,
-            slope=found.slope,
+            promise=found.promise,
             agreeing=(loss < loss.min(1, keepdims=True) + SAME_LOSS).mean(1),
             evidence=np.nan_to_num(evidence, nan=NO_EVIDENCE),
             level=found.level,
@@ -331,7 +329,7 @@ def _fit(series: Series, t: _Tried, row: int, weight: float, skill: float | None
         weight=weight,
         evidence=float(t.evidence[row]),
         skill=skill,
-        converged=bool(t.slope[row] < FLAT_GRADIENT),
+        converged=bool(t.promise[row] < LEAST_PROMISE),
         starts_agreeing=float(t.agreeing[row]),
         replicates=replicates,
     )

@@ -14,7 +14,7 @@ import polars as pl
 
 from analysis.arrays import Floats
 from analysis.backtest import Forecasts, Task, ours
-from analysis.posterior import MIN_POINTS
+from analysis.series import MIN_POINTS
 from analysis.ways import Way, ways
 
 HIDDEN = (10**0.5, 10.0)

@@ -44,7 +44,7 @@ class Found:
     """[N, K]"""
     loss: Floats
     """Minus the log-posterior, less its bound by the data: half the deviance, plus the prior's part."""
-    slope: Floats
+    promise: Floats
     """Gain of log-posterior that a full step still promises: half the squared Newton decrement. A plain gradient
     would not tell: where the data are sharp, much of one is left at an optimum that is met to 1e-7."""
     log_determinant: Floats
@@ -171,10 +171,10 @@ def _search(
 
     first = (0, start, damping, losses(start, rows), jnp.ones(len(start), dtype=bool))
     _, theta, damping, value, busy = jax.lax.while_loop(going, step, first)
-    slope, log_determinant, variance = _laplace(*slopes(theta, rows), sd)
+    promise, log_determinant, variance = _laplace(*slopes(theta, rows), sd)
     level = jax.vmap(curve.function)(theta, u)
     value = jnp.where(jnp.isfinite(value), value, 1e12)
-    return theta, damping, value, slope, log_determinant, level, variance, busy
+    return theta, damping, value, promise, log_determinant, level, variance, busy
 
 
 def _laplace(
@@ -183,7 +183,7 @@ def _laplace(
     jacobian: Float[Array, "N C K"],
     sd: Float[Array, "N K"],
 ) -> tuple[Float[Array, " N"], Float[Array, " N"], Float[Array, "N C"]]:
-    """Where a search ended: `Found.slope`, `Found.log_determinant` and `Found.variance`."""
+    """Where a search ended: `Found.promise`, `Found.log_determinant` and `Found.variance`."""
     lower = jnp.linalg.cholesky(curvature * sd[:, :, None] * sd[:, None, :])
     log_determinant = 2 * jnp.log(jnp.diagonal(lower, axis1=1, axis2=2)).sum(-1)
     spread = jax.scipy.linalg.solve_triangular(lower, jnp.swapaxes(jacobian * sd[:, None, :], 1, 2), lower=True)

@@ -28,6 +28,8 @@ MOST_FLIPS = 1e6
 """That a point is worth, at the most."""
 SCALES = {"accuracy": (1.0, -1.0), "error": (0.0, 1.0)}
 """Offset and factor of `Series`; those of a loss follow from its largest value."""
+MIN_POINTS = 4
+"""Fewer points with compute are not fitted."""
 SCATTER_POINTS = 8
 """Fewer do not tell scatter from shape."""
 

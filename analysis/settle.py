@@ -70,9 +70,7 @@ def options(forecast: Forecast, gain: float, certainty: float, seed: int = 0) ->
         counted = np.maximum(share - scatter, 1e-9) / (times - 1)
         settles = _settled(at_data, counted + scatter, truths, gains[1.0], gain, certainty, rng)
         found.append(Option("problems", times, settles, 0.0))
-    # Several seeds have the same computes, or nearly.
-    seeds = 1 if series.seed is None else len(np.unique(series.seed))
-    step = np.median(np.diff(np.log(data[::seeds])))
+    step = _step(data, 1 if series.seed is None else len(np.unique(series.seed)))
     for times in COMPUTE:
         count = max(1, round(float(np.log(times) / step)))
         where = np.interp(np.linspace(0, np.log(times), count + 1)[1:], np.log(times_on), np.arange(len(ends)))
@@ -87,6 +85,14 @@ def options(forecast: Forecast, gain: float, certainty: float, seed: int = 0) ->
         settles = _settled(at_data, variance, truths, gains[1.0], gain, certainty, rng)
         found.append(Option("seeds", times, settles, times - 1.0))
     return tuple(sorted(_useful(found), key=lambda o: (o.settles < ENOUGH, o.compute, o.times)))
+
+
+def _step(compute: Floats, seeds: int) -> float:
+    """E-folds of compute from one point of a seed to its next: several seeds have the same computes, or nearly."""
+    steps = np.diff(np.log(compute[::seeds]))
+    if np.any(steps > 0):
+        return float(np.median(steps[steps > 0]))
+    return float(np.log(compute[-1] / compute[0])) / (len(compute) - 1)
 
 
 def _useful(found: list[Option]) -> list[Option]:

@@ -24,8 +24,8 @@ from analysis.backtest import REPLICATES
 from analysis.estimators import wilson
 from analysis.fit import CURVES_A_CALL
 from analysis.forecast import forecast
-from analysis.posterior import MIN_POINTS, chunks, posteriors
-from analysis.series import Series, series_of
+from analysis.posterior import chunks, posteriors
+from analysis.series import MIN_POINTS, Series, series_of
 from analysis.stopping import against_leader
 
 SHARES = (1 / 8, 1 / 4, 1 / 2)

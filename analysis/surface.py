@@ -79,14 +79,6 @@ class Points:
         train, test = (frame[name].to_numpy() for name in ("train_flops", "test_flops"))
         return cls(train, test, frame["accuracy"].to_numpy(), np.array(sizes), values)
 
-    @classmethod
-    def from_table(cls, frame: pl.DataFrame) -> Points:
-        """Of anybody's table: columns train, test (FLOPs), accuracy, n (items). Raises FitError without one."""
-        missing = [name for name in ("train", "test", "accuracy", "n") if name not in frame.columns]
-        if missing:
-            raise FitError(f"the table lacks {', '.join(missing)}")
-        return cls(*(frame[c].cast(pl.Float64).to_numpy() for c in ("train", "test", "accuracy", "n")))
-
 
 @dataclass(frozen=True)
 class Form:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import polars as pl
 
+from analysis.series import MIN_POINTS
 from analysis.table_files import LISTED, Note, Raw, TableError, error, is_table, load
 
-__all__ = ["CANONICAL", "Note", "TableError", "check", "is_table", "read"]
+__all__ = ["CANONICAL", "METRICS", "ORDER", "Note", "TableError", "check", "is_table", "read"]
 
 
 METRICS = ("accuracy", "error", "loss")
@@ -45,8 +46,6 @@ MEASURED = ("value", "n", "successes", "split")
 ORDER = ("source", "curve", "seed", "compute", "problem")
 EMPTY = ("", "nan", "-nan", "na", "n/a", "null", "none")
 """What programs write, in any case, where a number is missing."""
-FEWEST = 4
-"""Distinct positive computes that the forms need: they have up to four parameters."""
 ROUNDING = 1e-9
 """How far arithmetic may carry a fraction past 0 or 1."""
 
@@ -265,8 +264,8 @@ def _short(raw: Raw, t: pl.DataFrame) -> list[Note]:
     """A note for each curve that has too few computes to be fitted."""
     mine = (pl.col("split") == SPLITS[0]) & (pl.col("compute") > 0)
     counts = t.group_by(CURVE, maintain_order=True).agg(computes=pl.col("compute").filter(mine).n_unique())
-    few = counts.filter(pl.col("computes") < FEWEST)
-    text = f"distinct positive computes to fit, of at least {FEWEST}: left out of fits"
+    few = counts.filter(pl.col("computes") < MIN_POINTS)
+    text = f"distinct positive computes to fit, of at least {MIN_POINTS}: left out of fits"
     notes = [
         Note(raw.file, None, "curve", curve if source is None else f"{curve} ({source})", f"has {count} {text}")
         for source, curve, count in few.head(LISTED).iter_rows()

@@ -11,7 +11,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +44,28 @@ def read_wandb(
     keys, as columns in `read`; needed unless the history has "compute" and an accuracy, error or loss. Raises
     TableError.
     """
-    online = str(path_or_name).startswith(ONLINE)
-    raws, notes = _online(str(path_or_name), x, y) if online else _offline(Path(path_or_name), x, y)
+    name = str(path_or_name)
+    runs = [partial(_online, name)] if name.startswith(ONLINE) else _offline(Path(name))
     frames: list[pl.DataFrame] = []
+    notes: list[Note] = []
     wrong: list[str] = []
-    for raw in raws:
+    for read_run in runs:
         try:
-            frame, said = check(raw, x, y)
+            raw, said = read_run(x, y)
+            frame, more = check(raw, x, y)
         except TableError as problem:
             wrong += problem.lines
         else:
             frames.append(frame)
-            notes += said
+            notes += said + more
     if wrong:
         raise TableError(wrong)
     return pl.concat(frames).sort(ORDER, maintain_order=True), notes
+
+
+def _column(y: str) -> str:
+    """The history key that a --y names."""
+    return y if y in METRICS else y.rpartition(":")[0] or y
 
 
 def _history(
@@ -69,7 +77,7 @@ def _history(
     """
     rows = list(rows)
     compute = x or "compute"
-    column = y if y is None or y in METRICS else y.rpartition(":")[0] or y
+    column = None if y is None else _column(y)
     ways = [{column}] if column else [*({name} for name in METRICS), {"metric", "value"}, {"successes", "n"}]
     held = [row.get(compute) is not None and any(way <= row.keys() for way in ways) for row in rows]
     if not any(held):
@@ -88,27 +96,20 @@ def _history(
 # Offline ---------------------------------------------------------------------------------------------------
 
 
-def _offline(path: Path, x: str | None, y: str | None) -> tuple[list[Raw], list[Note]]:
-    """All runs at a path. Raises TableError with the problems of every one."""
+def _offline(path: Path) -> list[Callable[[str | None, str | None], tuple[Raw, list[Note]]]]:
+    """How each of the runs at a path is read. Raises TableError where there is none."""
     found = [path] if path.is_file() else sorted(path.glob("*.wandb")) or sorted(path.glob("*/*.wandb"))
     logs = list({log.resolve(): log for log in found if log.suffix == ".wandb"}.values())
     if not logs:
         raise error(str(path), "no W&B log: neither a .wandb file nor a folder of an offline run")
-    raws: list[Raw] = []
-    notes: list[Note] = []
-    wrong: list[str] = []
-    for log in logs:
-        try:
-            records, said = inspect(log)
-            raw, more = _history(str(log), *_run(log, records), x, y)
-        except TableError as problem:
-            wrong += problem.lines
-        else:
-            raws.append(raw)
-            notes += said + more
-    if wrong:
-        raise TableError(wrong)
-    return raws, notes
+    return [partial(_logged, log) for log in logs]
+
+
+def _logged(log: Path, x: str | None, y: str | None) -> tuple[Raw, list[Note]]:
+    """One run, of its log."""
+    records, said = inspect(log)
+    raw, more = _history(str(log), *_run(log, records), x, y)
+    return raw, said + more
 
 
 def inspect(log: Path) -> tuple[list[dict[str, Any]], list[Note]]:
@@ -149,12 +150,12 @@ def _run(log: Path, records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]]
 # The service -----------------------------------------------------------------------------------------------
 
 
-def _online(name: str, x: str | None, y: str | None) -> tuple[list[Raw], list[Note]]:
+def _online(name: str, x: str | None, y: str | None) -> tuple[Raw, list[Note]]:
     """One run. With y named, the service sends only the rows that hold both keys."""
     path = name.removeprefix(ONLINE)
     if len(path.split("/")) != 3 or not all(path.split("/")):
         raise error(name, "name a run as wandb:ENTITY/PROJECT/RUN_ID")
-    keys = [x or "compute", y if y in METRICS else y.rpartition(":")[0] or y] if y else None
+    keys = None if y is None else [x or "compute", _column(y)]
     import wandb  # takes a second, and only this needs it
 
     try:
@@ -163,5 +164,4 @@ def _online(name: str, x: str | None, y: str | None) -> tuple[list[Raw], list[No
         called = {"source": path, "group": getattr(run, "group", None), "curve": run.name or run.id}
     except Exception as problem:  # the service's client raises a dozen kinds, of network, login and permission
         raise error(name, f"W&B did not give this run ({type(problem).__name__}: {problem})") from None
-    raw, notes = _history(name, rows, called, x, y)
-    return [raw], notes
+    return _history(name, rows, called, x, y)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from analysis.posterior import Posterior
 from analysis.quantities import chance, percent, points, signed
-from analysis.saturation import Answer, Estimate
+from analysis.saturation import GAIN, Answer, Estimate
 from analysis.settle import ENOUGH
 from scaling.quantities import flops
 
@@ -98,7 +98,7 @@ def rows(found: Answer, posterior: Posterior | None) -> list[tuple[str, str]]:
     out.append(("gain from the next 2×", interval(found.gain_2x, gain) + gains))
     out.append(("gain from the next 10×", interval(found.gain_10x, gain) + gains))
     out.append(("  extrapolated to", f"{flops(found.extrapolated_to)}{unit}"))
-    out.append(("P(gain of 10× < .02)", f"{found.probability:.2f}"))
+    out.append((f"P(gain of 10× < {f'{GAIN:g}'.lstrip('0')})", f"{found.probability:.2f}"))
     asymptote = interval(found.asymptote, lambda y: value(found, y))
     out.append(("asymptote", asymptote if found.identified else f"not identified: {asymptote}"))
     out.append(("headroom", interval(found.headroom, gain) + gains))

@@ -32,7 +32,7 @@ CHROMIUM = "/usr/bin/chromium"
 METRICS = (
     "loss", "entropy", "mismatch", "clip_fraction", "grad_norm", "kl", "learning_rate", "reward",
     "zero_variance_fraction", "correct", "think_tokens", "answer_tokens", "cut_fraction", "malformed",
-    "stopped_accuracy", "slip_rate", "reward/2", "reward/3", "seconds", "tokens_per_second",
+    "stopped_accuracy", "slip_rate", "correct/2", "correct/3", "seconds", "tokens_per_second",
 )  # fmt: skip
 """Those that a run records."""
 CHECKPOINTS = 30

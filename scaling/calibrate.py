@@ -63,7 +63,7 @@ def calibrate(config: Config, say: Callable[[str], None]) -> Rates:
         before += stage.steps
 
     rl, reference = config.rl, policy(0) if config.rl.kl else None
-    every = replace(config, rl=replace(rl, recipe="grpo"))  # learns from every group, whatever its rewards
+    every = replace(config, rl=replace(rl, recipe="grpo"))  # draws once, whatever the rewards
     plain = replace(experiment, config=every)
     rollout, update = {}, {}
     for budget in sorted(set(rl.budgets)):
@@ -74,13 +74,13 @@ def calibrate(config: Config, say: Callable[[str], None]) -> Rates:
         update[budget] = _seconds([partial(learned, _batches(config, task, budget), "rl", reference)] * TIMED)
 
     say("timing the evaluation and a checkpoint …")
-    evaluator, evaluation = Evaluator(config), config.evaluation
+    evaluator, evaluation = Evaluator(config, say), config.evaluation
     size = min(evaluator.at_once, evaluation.problems)
     params = policy(evaluation.budgets[-1])
     chunk = _seconds([lambda: evaluator.rows(params, 0, size)])
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", dump(config), config_hash(config), {"command": "scaling plan"})
-        saved = _seconds([lambda: _save_and_restore(run, state, abstract_state(experiment))])
+        saved = _seconds([lambda: _save_and_restore(run, state, abstract_state(experiment), say)])
     return Rates(
         f"{TIMED} steps of each kind timed on this machine",
         tuple(warm),
@@ -136,13 +136,13 @@ def _batches(config: Config, task: Task, budget: int) -> list[Batch]:
     prompts, padding = left_pad([(ANSWER,) * prompt for prompt, _ in rows], task.prompt_tokens)
     real = np.arange(max(n for _, n in rows)) < np.array([n for _, n in rows])[:, None]
     weight = (real / real.sum()).astype(np.float32)
-    whole = Batch(prompts, padding, np.where(real, ANSWER, 0).astype(np.int32), weight, weight, -weight)
+    whole = Batch(prompts, padding, np.where(real, ANSWER, PAD).astype(np.int32), weight, weight, -weight)
     return [whole.rows(part) for part in np.array_split(np.arange(len(rows)), rl.updates)]
 
 
-def _save_and_restore(run: Run, state: Any, abstract: Any) -> None:
+def _save_and_restore(run: Run, state: Any, abstract: Any, say: Callable[[str], None]) -> None:
     """A checkpoint as training makes one and evaluation reads it; damaged first, so that it is written again."""
     for name in run.manifest_names():
         run.manifest_file(name).unlink()
     manifest = {"step": 0, "kind": "threshold", "phase": "rl", "ledger": Ledger().to_dict()}
-    checkpoints.restore(run, abstract, checkpoints.save(run, state, manifest))
+    checkpoints.restore(run, abstract, checkpoints.save(run, state, manifest), warn=say)

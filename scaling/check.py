@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.files import DAMAGED, RecordError, Row, lines, row_key
+from scaling.quantities import how_many
 from scaling.records import EVAL_KEY, TRAIN_KEY, Run, checkpoint_name
 from scaling.status import STALE_SECONDS
 
@@ -30,8 +31,9 @@ class Counts:
 
     def __str__(self) -> str:
         return (
-            f"{self.train_rows} training rows, {self.evaluations} evaluations with {self.evaluation_rows} rows, "
-            f"{self.checkpoints} checkpoints with {self.leaves} leaves"
+            f"{how_many(self.train_rows, 'training row')}, {how_many(self.evaluations, 'evaluation')} with "
+            f"{how_many(self.evaluation_rows, 'row')}, {how_many(self.checkpoints, 'checkpoint')} with "
+            f"{how_many(self.leaves, 'array')}"
         )
 
 
@@ -84,7 +86,7 @@ def _check_set_aside(run: Run) -> list[str]:
     for folder, kind in ((run.path, "record"), (run.checkpoints, "checkpoint"), (run.evals, "evaluation")):
         kept = len({entry.name.partition(".")[0] for entry in (folder / DAMAGED).glob("*")})
         if kept:
-            found.append(f"{folder / DAMAGED}: holds {kept} damaged {kind}{'s' * (kept > 1)}")
+            found.append(f"{folder / DAMAGED}: holds {how_many(kept, f'damaged {kind}')}")
     return found
 
 

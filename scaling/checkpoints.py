@@ -171,7 +171,7 @@ def _commit(run: Run, whole: Row) -> None:
 
 
 def restore(
-    run: Run, abstract_state: PyTree, name: str | None = None, warn: Callable[[str], None] = print
+    run: Run, abstract_state: PyTree, name: str | None = None, *, warn: Callable[[str], None]
 ) -> tuple[PyTree, Row] | None:
     """The newest sound checkpoint, or the named one, as (state, manifest); None where there is none.
 

@@ -19,8 +19,20 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppend
 
 from scaling import hosts
 from scaling.arguments import overridden, sound
-from scaling.closing import DONE, FAILED, PREEMPTED, exit_code, finish, print_json, print_plan, reported, said
+from scaling.closing import (
+    DONE,
+    FAILED,
+    PREEMPTED,
+    exit_code,
+    finish,
+    print_json,
+    print_plan,
+    reported,
+    said,
+    unless_lost,
+)
 from scaling.hosts import ALONE, Cluster
+from scaling.quantities import how_many
 
 if TYPE_CHECKING:
     from scaling.config import Config
@@ -69,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if code is None:
             raise
         if hosts.is_first() or code == FAILED:  # bad input is known to all, trouble may be one host's
-            print(said(error), file=sys.stderr)
+            with unless_lost(sys.stderr):
+                print(said(error), file=sys.stderr, flush=True)
         if isinstance(error, hosts.HostError):
             hosts.leave(code)
         return code
@@ -288,7 +301,7 @@ def check(dir: RunDirectory, *, json: Json = False) -> int:
     if json:
         print_json({"run": str(run.path), "verified": vars(counts), "findings": found})
     else:
-        wrong = f"{len(found)} finding{'s' * (len(found) > 1)}" if found else "nothing wrong found"
+        wrong = how_many(len(found), "finding") if found else "nothing wrong found"
         print("\n".join([*found, f"{dir}: {wrong} in {counts}"]))
     return FAILED if found else DONE
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json as jsons
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from scaling import hosts, trouble
 
@@ -43,6 +46,16 @@ def _line(text: str) -> str:
 
 def _is_ours(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] in OURS
+
+
+@contextlib.contextmanager
+def unless_lost(stream: TextIO) -> Iterator[None]:
+    """Who reads the stream may be gone: nothing fails for it, and what is written from then on goes nowhere."""
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError):  # one that is no file has no number
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def reported(path: Path, facts: dict[str, Any], json: bool) -> int:

@@ -107,9 +107,9 @@ class RLConfig:
     warmup_steps: int = 8
     """Linear warm-up, optimiser updates."""
     b2: float = 0.98
-    """Adam's second-moment decay."""
+    """Adam's second-moment decay, in the warm start too."""
     clip_norm: float = 1.0
-    """Greatest global norm of the gradient."""
+    """Greatest global norm of the gradient, in the warm start too."""
     temperature: float = 1.0
     """Sampling temperature of the rollouts."""
     kl: float = 0.0

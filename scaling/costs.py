@@ -66,13 +66,14 @@ class Costs:
         reached = list(accumulate(cost for stage in self.stages for cost in stage.flops))
         return bisect_left(reached, compute) + 1
 
-    def rl_step_at(self, compute: float, cycle: Sequence[dict[str, int]]) -> int:
-        """The step of RL, from 1, that reaches this many FLOPs since RL's first, with steps of these FLOPs in
-        turn; 0 for none."""
-        reached = list(accumulate(sum(step.values()) for step in cycle))
-        whole = max(ceil(compute / reached[-1]) - 1, 0)
-        left = compute - whole * reached[-1]
-        return whole * len(cycle) + bisect_left(reached, left) + 1 if left > 0 else 0
+
+def rl_step_at(compute: float, cycle: Sequence[dict[str, int]]) -> int:
+    """The step of RL, from 1, that reaches this many FLOPs since RL's first, with steps of these FLOPs in turn; 0
+    for none."""
+    reached = list(accumulate(sum(step.values()) for step in cycle))
+    whole = max(ceil(compute / reached[-1]) - 1, 0)
+    left = compute - whole * reached[-1]
+    return whole * len(cycle) + bisect_left(reached, left) + 1 if left > 0 else 0
 
 
 def costs(config: Config) -> Costs:

@@ -27,7 +27,7 @@ from scaling.learner import abstract_state
 from scaling.records import Run
 from scaling.room import within_memory
 from scaling.sampling import Rollout, left_pad, row_keys, sample
-from scaling.tasks import PAD, Problem, Verdict, held_out, text
+from scaling.tasks import Problem, Verdict, held_out, text
 from scaling.tiers import Tier, tiers
 from scaling.timing import Stopwatch
 from scaling.tracking import Terminal
@@ -88,9 +88,9 @@ class Outcome:
 
 
 class Evaluator:
-    """Evaluates parameters of one experiment; what is the same for every checkpoint is made once."""
+    """Evaluates checkpoints of one experiment; what is the same for all is made once."""
 
-    def __init__(self, config: Config, warn: Callable[[str], None] = print):
+    def __init__(self, config: Config, warn: Callable[[str], None]):
         self.experiment, self.warn = prepare(config), warn
         self.tiers = tiers(config)
         self.problems = held_out(self.experiment.task, config.evaluation.problems)
@@ -152,7 +152,7 @@ class Evaluator:
             if problem.index < TEXTS and outcome.shown is None:
                 outcome.shown = {
                     "prompt": text(task, problem.prompt),
-                    "text": text(task, [t for t in tokens_BxT[i].tolist() if t != PAD]),
+                    "text": text(task, tokens_BxT[i].tolist()),
                     "answer": verdict.answer,
                     "correct": verdict.correct,
                     "stopped": not forced[i],

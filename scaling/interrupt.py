@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import sys
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 """USR2 is what submitit and Slurm send ahead of a preemption, where they can be told to."""
+STDERR = 2
 
 
 class Stop:
@@ -41,4 +42,6 @@ class Stop:
             return
         self._requested = True
         name = signal.Signals(number).name
-        sys.stderr.write(f"\n{name}: saving and stopping; press Ctrl-C again to stop at once\n")
+        line = f"\n{name}: saving and stopping; press Ctrl-C again to stop at once\n"
+        with contextlib.suppress(OSError):  # not through sys.stderr, amid whose writing the signal may have come
+            os.write(STDERR, line.encode())

@@ -43,7 +43,9 @@ def compiled(config: Config, devices: int, programs: Sequence[str] = PROGRAMS) -
         "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
     }
     request = json.dumps({"config": dump(config), "programs": programs})
-    done = subprocess.run([sys.executable, "-m", "scaling.aot"], env=env, input=request, text=True, stdout=-1)
+    done = subprocess.run(
+        [sys.executable, "-m", "scaling.aot"], env=env, input=request, text=True, stdout=subprocess.PIPE
+    )
     if done.returncode:
         raise RuntimeError(f"compiling for {devices} virtual devices ended with exit code {done.returncode}")
     facts = json.loads(done.stdout.splitlines()[-1])
@@ -134,7 +136,8 @@ def _changes(
         steps = range(1, size.bit_length())
         return [[f"{name}={size >> i}"] for i in steps if size % 2**i == 0 and size >> i >= ways]
 
-    rest = [] if config.mesh.data == -1 else ["mesh.data=-1"]
+    tensor = [f"mesh.tensor={mesh['tensor']}"] if config.mesh.tensor == -1 else []
+    rest = [] if config.mesh.data == -1 else ["mesh.data=-1", *tensor]
     fsdp = [mesh["fsdp"] * 2**i for i in range(1, ways.bit_length())]
     changes: list[tuple[Sequence[str], list[list[str]]]] = [
         (PROGRAMS, [[f"mesh.fsdp={n}", *rest] for n in fsdp if ways % n == 0]),

@@ -30,7 +30,7 @@ def plan(config: Config, rates: timeline.Rates | None = None) -> dict[str, Any]:
     ]
     thresholds = timeline.thresholds(config, warm)
     kept = len(thresholds["train"]) + len(thresholds["rl"]) + 2
-    least, expected = (cost.rl_step_at(config.rl.flops, cycle) for cycle in (cost.bound, cost.expected))
+    least, expected = (costs.rl_step_at(config.rl.flops, cycle) for cycle in (cost.bound, cost.expected))
     evaluation = costs.evaluation(config, task)
     a_checkpoint = costs.checkpoint_bytes(config, vocab)
     return {
@@ -76,6 +76,12 @@ class Machine:
             raise ConfigError(
                 [f"--price = {self.price}: needs --accelerator or --calibrate, which say how long it takes"]
             )
+        if self.utilisation is not None and not self.accelerator:
+            raise ConfigError(
+                [f"--utilisation = {self.utilisation}: needs --accelerator, of whose peak it is a share"]
+            )
+        if self.utilisation is not None and self.utilisation > 1:
+            raise ConfigError([f"--utilisation = {self.utilisation}: must be a share, at most 1"])
         for name in ("devices", "utilisation", "price"):
             value = getattr(self, name)
             if value is not None and not value > 0:

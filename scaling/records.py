@@ -28,12 +28,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.files import RecordError, Row, append, cut, keep_aside, plain, read, read_json, replace, write_json
+from scaling.processes import started
 
 TRAIN_KEY = ("step",)
 EVAL_KEY = ("problem", "budget")
 HASH_LINE = "# hash: "
 STATES = ("running", "done", "failed", "preempted")
-STAGES = ("train", "evaluate", "fit", "report")
+STAGES = ("train", "evaluate", "report")
 
 
 def checkpoint_name(step: int) -> str:
@@ -137,15 +138,23 @@ class Run:
         return self.path / f"bad-batch-{checkpoint_name(step)}.npz"
 
     def config_text(self) -> str:
-        """The resolved config as YAML."""
-        return self.config_file.read_text().partition("\n")[2]
+        """The resolved config as YAML. Raises RecordError where config.yaml is not text."""
+        return self._config()[2]
 
     def config_hash(self) -> str:
         """The identity that the run was created with. Raises RecordError where config.yaml lacks it."""
-        head = self.config_file.read_text().partition("\n")[0]
+        head = self._config()[0]
         if not head.startswith(HASH_LINE):
             raise RecordError(f'{self.config_file}: its first line is not "{HASH_LINE}..."')
         return head.removeprefix(HASH_LINE)
+
+    def _config(self) -> tuple[str, str, str]:
+        try:
+            return self.config_file.read_text(encoding="utf-8").partition("\n")
+        except UnicodeDecodeError as error:
+            raise RecordError(
+                f"{self.config_file}: not UTF-8 text ({error.reason} at byte {error.start})"
+            ) from None
 
     def environment(self) -> Row:
         """Raises RecordError where it is missing or damaged."""
@@ -215,7 +224,8 @@ class Run:
         if state not in STATES or stage not in STAGES:
             raise RecordError(f"status: {state!r} in {stage!r}; known are {STATES} in {STAGES}")
         status = {"state": state, "stage": stage, "heartbeat": time.time(), "reason": reason}
-        write_json(self.status_file, {**status, "pid": os.getpid(), "host": socket.gethostname()})
+        pid = os.getpid()
+        write_json(self.status_file, {**status, "pid": pid, "start": started(pid), "host": socket.gethostname()})
 
     def read_status(self) -> Row | None:
         """None where there is none yet. Raises RecordError for a damaged one."""

@@ -92,6 +92,7 @@ def collect(experiment: Experiment, params: nnx.State, watch: Stopwatch, step: i
     rl, recipe = config.rl, RECIPES[config.rl.recipe]
     budget = rl.budgets[step % len(rl.budgets)]
     drawn: list[Completions] = []
+    kept: list[Completions] = []
     judged: list[np.ndarray] = []
     cost = tokens = 0
     wanted = rl.problems
@@ -107,13 +108,13 @@ def collect(experiment: Experiment, params: nnx.State, watch: Stopwatch, step: i
         kept_P = informative(judged[-1]) if recipe.zero_variance == "redraw" else np.ones(rl.problems, bool)
         kept_P &= np.cumsum(kept_P) <= wanted
         wanted -= int(kept_P.sum())
-        drawn.append(done.rows(kept_P, rl.samples))
+        drawn.append(done)
+        kept.append(done.rows(kept_P, rl.samples))
         if wanted == 0:
             break
-    done = _concatenate(drawn)
-    metrics = _metrics(done, np.concatenate(judged))
+    metrics = _metrics(_concatenate(drawn), np.concatenate(judged))
     with watch("other"):
-        batches = _batches(config, task, done, budget, step) if done.problems else []
+        batches = _batches(config, task, _concatenate(kept), budget, step) if wanted < rl.problems else []
     return Experience(budget, batches, metrics, cost, tokens)
 
 
@@ -186,15 +187,13 @@ def _batches(config: Config, task: Task, done: Completions, budget: int, step: i
 
 
 def _metrics(done: Completions, rewards_PxG: np.ndarray) -> dict[str, float]:
-    """Plain numbers about the completions; a share of nothing is left out."""
+    """Plain numbers about all completions that were drawn, learned from or not; a share of nothing is left out."""
     verdicts, stopped_B = done.verdicts, ~done.forced_B
     think_B = think_lengths(done.tokens_BxT)
     metrics = {
         "reward": float(rewards_PxG.mean()),
         "zero_variance_fraction": float(1 - informative(rewards_PxG).mean()),
     }
-    if not verdicts:
-        return metrics
     correct_B = np.array([v.correct for v in verdicts])
     lines = sum(v.lines for v in verdicts)
     metrics |= {
@@ -212,4 +211,4 @@ def _metrics(done: Completions, rewards_PxG: np.ndarray) -> dict[str, float]:
     by_difficulty = defaultdict(list)
     for i, v in enumerate(verdicts):
         by_difficulty[done.problems[i // group].difficulty].append(v.correct)
-    return metrics | {f"reward/{d}": float(np.mean(by_difficulty[d])) for d in sorted(by_difficulty)}
+    return metrics | {f"correct/{d}": float(np.mean(by_difficulty[d])) for d in sorted(by_difficulty)}

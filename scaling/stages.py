@@ -6,6 +6,7 @@ Each returns "done" or "preempted"; what fails is raised, its reason recorded.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,10 @@ from typing import Any
 
 from scaling import hosts
 from scaling.backend import keep_programs, prepare_jax
-from scaling.config import Config, config_hash, dump
+from scaling.closing import unless_lost
+from scaling.config import Config, TaskConfig, config_hash, dump
 from scaling.environment import environment
+from scaling.files import RecordError, Row
 from scaling.locks import claimed
 from scaling.mend import mend
 from scaling.records import Run
@@ -38,12 +41,7 @@ def together(cluster: hosts.Cluster) -> Iterator[None]:
 def alone(path: Path) -> Iterator[None]:
     """No other process trains or evaluates the run meanwhile. Raises ConfigError on every host where one does."""
     with contextlib.ExitStack() as held:
-
-        def claim() -> None:
-            if hosts.is_first():
-                held.enter_context(claimed(path))
-
-        hosts.first(claim)
+        hosts.first(lambda: held.enter_context(claimed(path)))
         yield
 
 
@@ -56,7 +54,8 @@ def mirrored(path: Path, config: Config, quiet: bool) -> contextlib.AbstractCont
 
     def say(line: str) -> None:
         if not quiet:
-            print(line, file=sys.stderr, flush=True)
+            with unless_lost(sys.stderr):
+                print(line, file=sys.stderr, flush=True)
 
     hosts.first(lambda: tracking.check_environment(config.tracking))
     return tracking.mirrored(path, config.tracking, say) if hosts.is_first() else contextlib.nullcontext()
@@ -75,9 +74,10 @@ def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: b
 
     sharding.make_mesh(config.mesh)  # what does not fit the devices is said before anything is written
     devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
-    described = environment(["scaling", *sys.argv[1:]], devices)
+    described = environment(["scaling", *sys.argv[1:]], devices) | task_file(config.task)
     run = hosts.first(lambda: Run.create(path, dump(config), config_hash(config), described))
     _share(run)
+    hosts.first(lambda: _refuse_other_problems(run, config))
     with stage(run, "train"), tracking.Terminal(path, config, quiet or not hosts.is_first()) as terminal:
         _mend(run, terminal.message)
 
@@ -91,6 +91,24 @@ def train(path: Path, config: Config, stop: Callable[[], bool], *, evaluating: b
         state = training.train(path, config, terminal=terminal, on_checkpoint=callback, stop=stopping)
     _write_status(run, state, "train")
     return state
+
+
+def task_file(task: TaskConfig) -> Row:
+    """What tells the task's file of problems from another; nothing where there is none to read."""
+    with contextlib.suppress(OSError, ValueError):  # a name that is none, be it: the task refuses it
+        if task.path:
+            return {"task_file": hashlib.blake2b(Path(task.path).read_bytes(), digest_size=16).hexdigest()}
+    return {}
+
+
+def _refuse_other_problems(run: Run, config: Config) -> None:
+    """Raises ConfigError where the task's file has changed: the same numbers would be other problems."""
+    with contextlib.suppress(RecordError):
+        began, now = run.environment(), task_file(config.task)
+        if now and began.get("task_file", now["task_file"]) != now["task_file"]:
+            raise ConfigError(
+                [f"{config.task.path}: changed since the run began; put it back, or start another run"]
+            )
 
 
 def _mend(run: Run, say: Callable[[str], None]) -> None:
@@ -117,6 +135,7 @@ def evaluate(
 
     run = hosts.first(lambda: Run.open(path))
     _share(run)
+    hosts.first(lambda: _refuse_other_problems(run, config))
     with stage(run, "evaluate"), tracking.Terminal(path, config, quiet or not hosts.is_first()) as terminal:
         _mend(run, terminal.message)
         state = evaluation.evaluate(

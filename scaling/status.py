@@ -31,7 +31,8 @@ def state(status: Row, now: float) -> tuple[Said, str]:
 
 def _dead(status: Row, now: float) -> str:
     """Why a process that says it is at work is not; empty where it may be."""
-    if status["host"] == socket.gethostname() and started(status["pid"]) is None:
+    start = started(status["pid"])
+    if status["host"] == socket.gethostname() and (start is None or start != status.get("start", start)):
         return f"process {status['pid']} is gone"
     age = now - status["heartbeat"]
     return f"silent for {age:.0f} s" if age > STALE_SECONDS else ""

@@ -15,7 +15,7 @@ from typing import Any
 from scaling import flops, schedule
 from scaling.accelerators import Accelerator
 from scaling.config import Config
-from scaling.costs import Costs, like_demonstrations
+from scaling.costs import Costs, like_demonstrations, rl_step_at
 from scaling.tasks import make_task
 from scaling.tiers import tiers
 
@@ -61,13 +61,13 @@ def milestones(config: Config, costs: Costs, rates: Rates | None) -> dict[str, A
     wanted = [*(("train", c, c - warm) for c in targets["train"]), *(("rl", c, c) for c in targets["rl"])]
     rows = []
     for axis, target, rl in wanted:
-        step = costs.warm_step_at(target) if rl <= 0 else costs.warm_steps + costs.rl_step_at(rl, costs.expected)
+        step = costs.warm_step_at(target) if rl <= 0 else costs.warm_steps + rl_step_at(rl, costs.expected)
         row = {"axis": axis, "flops": target, "phase": "rl" if rl > 0 else "warm_start", "step": step}
         if rates is not None:
             row["train_seconds"] = _train_seconds(costs, rates, warm + rl if axis == "rl" else target)
         rows.append(row)
     rows.sort(key=lambda row: (row["step"], row["flops"]))
-    last = costs.warm_steps + costs.rl_step_at(config.rl.flops, costs.expected)
+    last = costs.warm_steps + rl_step_at(config.rl.flops, costs.expected)
     saved = sorted({*(row["step"] for row in rows), costs.warm_steps, last})
     found: dict[str, Any] = {"rows": rows, "steps": last, "checkpoints": len(saved)}
     if rates is not None:

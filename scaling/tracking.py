@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from scaling.closing import unless_lost
 from scaling.config import Config, TrackingConfig
 from scaling.files import Row
 from scaling.quantities import duration, flops
@@ -92,14 +93,16 @@ class Terminal:
                 auto_refresh=False,
                 redirect_stdout=sys.stdout.isatty(),  # else what goes into a file would land beside the bar
             )
-            self._bar.start()
             self._task = self._bar.add_task("", total=None, visible=False)
+            with unless_lost(self._stream):
+                self._bar.start()
         self.message(self._title)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with unless_lost(self._stream):
+                self._bar.stop()
 
     def train_row(self, row: Row, *, phase_total_flops: float, next_threshold: float | None) -> None:
         """Show a training step; `phase_total_flops` and `next_threshold` are on the axis of its phase."""
@@ -126,10 +129,11 @@ class Terminal:
         """A line that is always shown, unless quiet."""
         if self._quiet:
             return
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(text, file=self._stream, flush=True)
+        with unless_lost(self._stream):
+            if self._bar is not None:
+                self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            else:
+                print(text, file=self._stream, flush=True)
 
     def _progress(self, done: float, total: float, text: Callable[[], str]) -> None:
         now = self._clock()
@@ -140,7 +144,8 @@ class Terminal:
             self.message(text())
         else:
             self._bar.update(self._task, completed=done, total=total, description=text(), visible=True)
-            self._bar.refresh()
+            with unless_lost(self._stream):
+                self._bar.refresh()
 
     def _seconds_left(self, row: Row, total: float) -> float | None:
         """From the mean speed since the phase's first row here, which leaves out its compilation."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from tyro.conf import Positional, arg
 
 from scaling.cli import Json, Overrides
-from scaling.closing import DONE, FAILED, PREEMPTED
+from scaling.closing import DONE, FAILED, PREEMPTED, unless_lost
 from scaling.files import replace
 from scaling.quantities import how_many
 from scaling.structure import ConfigError, structure, write_yaml
@@ -82,7 +82,7 @@ def retry(
     retries: Retries = 2,
     json: Json = False,
 ) -> int:
-    """Do what is missing of a sweep, runs included that failed too often: their failures are forgiven."""
+    """Do what is missing of a sweep, also runs that failed too often or that the stopping rule ended."""
     directory = Directory(dir)
     sweep = directory.sweep()
     return _launch(directory, sweep, expand(sweep), launcher, jobs, retries, json, forgive=True)
@@ -109,7 +109,7 @@ def status(
         else:
             clear = CLEAR if watch and sys.stdout.isatty() else ""
             print(clear + _described(stands), flush=True)
-        if not watch or tally(stands) == {"done": len(stands)}:
+        if not watch or _settled(stands):
             return DONE
         time.sleep(WATCH_SECONDS)
 
@@ -211,15 +211,19 @@ def _launch(
         judge = Judge(rule(sweep.stop), directory, runs, say).ended if sweep.stop else tuple
         launch = Launch(directory, engine, _launchers(sweep, jobs), slots, retries, say, judge)
         stands = launch.go(runs, wish, forgive=forgive)
-    counts, path = tally(stands), directory.path
-    settled = counts.get("done", 0) + counts.get("ended", 0) == len(runs)
-    code = DONE if settled else PREEMPTED if wish.level else FAILED
+    path = directory.path
+    code = DONE if _settled(stands) else PREEMPTED if wish.level else FAILED
     compare = ["fit", str(path), *(f"--by={name}" for name in _varied(sweep, runs)), "--plot", str(path)]
-    after = f"scaling {shlex.join(compare)}" if code == DONE else f"scaling sweep retry {path}"
+    after = {
+        DONE: compare,
+        PREEMPTED: ["sweep", str(directory.file), "--dir", str(path)],
+        FAILED: ["sweep", "retry", str(path)],
+    }
+    following = f"scaling {shlex.join(after[code])}"
     if json:
-        print(jsons.dumps({"sweep": str(path), "states": counts, "next": after}))
+        print(jsons.dumps({"sweep": str(path), "states": tally(stands), "next": following}))
         return code
-    print(f"{_described(stands)}\nnext: {after}", flush=True)
+    print(f"{_described(stands)}\nnext: {following}", flush=True)
     if code == DONE and len(runs) <= MOST_COMPARED:
         subprocess.run([sys.executable, "-m", "scaling", *compare], check=False)
     return code
@@ -234,7 +238,8 @@ def _varied(sweep: Sweep, runs: Sequence[Planned]) -> list[str]:
 def _say(json: bool) -> Callable[[str], None]:
     def say(text: str) -> None:
         if not json:
-            print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+            with unless_lost(sys.stderr):
+                print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
     return say
 
@@ -249,6 +254,11 @@ def _stands(
     stands = first | {n: standing(directory.run(n), now, attempts[n], hint) for n, hint in said.items()}
     ended = {name: ended_by_rule(e) for name, e in directory.ended().items() if name in stands}
     return stands | {name: e for name, e in ended.items() if stands[name].state not in ("done", "running")}
+
+
+def _settled(stands: Mapping[str, Standing]) -> bool:
+    """Whether nothing is left to do."""
+    return all(stand.state in ("done", "ended") for stand in stands.values())
 
 
 def _described(stands: Mapping[str, Standing]) -> str:

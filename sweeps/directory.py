@@ -66,17 +66,22 @@ class Directory:
 
     path: Path
 
+    @property
+    def file(self) -> Path:
+        """The sweep's, from which the same command goes on."""
+        return self.path / "sweep.yaml"
+
     def create(self, sweep: Sweep) -> None:
         """Make it, or take up one that is there: runs that the file no longer has are left alone."""
         for folder in (self.path, self.path / "configs", self.path / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
-        files.replace(self.path / "sweep.yaml", sweep.text.encode())
+        files.replace(self.file, sweep.text.encode())
 
     def sweep(self) -> Sweep:
         """Raises ConfigError where the directory is none of a sweep's."""
-        if not (self.path / "sweep.yaml").is_file():
+        if not self.file.is_file():
             raise ConfigError([f"{self.path}: not a sweep's directory (it has no sweep.yaml)"])
-        return read(self.path / "sweep.yaml")
+        return read(self.file)
 
     def run(self, name: str) -> Path:
         """Where a run has its directory."""

@@ -72,7 +72,7 @@ def expand(sweep: Sweep) -> list[Planned]:
     return list(found.values())
 
 
-def axes(sweep: Sweep) -> list[list[Parameter]]:
+def _axes(sweep: Sweep) -> list[list[Parameter]]:
     """Parameters that take their values together, in the order of the file; most of them alone."""
     group = {path: paths for paths in sweep.groups for path in paths}
     by_path = {p.path: p for p in sweep.parameters}
@@ -87,12 +87,12 @@ def _count(sweep: Sweep) -> int:
     seeds = max(len(sweep.seeds), 1)
     if sweep.method == "random":
         return sweep.draws * seeds
-    return math.prod(len(axis[0].values) for axis in axes(sweep)) * seeds
+    return math.prod(len(axis[0].values) for axis in _axes(sweep)) * seeds
 
 
 def _settings(sweep: Sweep) -> Iterator[Settings]:
     seeds: Sequence[Settings] = [{"seed": seed} for seed in sweep.seeds] or [{}]
-    chosen = axes(sweep)
+    chosen = _axes(sweep)
     if sweep.method == "grid":
         choices = [[{p.path: p.values[i] for p in axis} for i in range(len(axis[0].values))] for axis in chosen]
         combinations: Iterator[Settings] = (_joined(parts) for parts in itertools.product(*choices))

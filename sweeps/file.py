@@ -117,7 +117,8 @@ def parse(data: Any, name: str, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep that plain data describes; `name` where it has none. Raises ConfigError."""
     if not isinstance(data, Mapping):
         raise ConfigError([f"a sweep file must hold fields (`method: grid`, `parameters:`, …), not {data!r}"])
-    data = {**data, **{k: [data[k]] for k in ("where",) if isinstance(data.get(k), str)}}
+    if isinstance(data.get("where"), str):
+        data = {**data, "where": [data["where"]]}
     lines: list[str] = []
 
     def tried(part: Callable[[], Any], otherwise: Any) -> Any:

@@ -80,7 +80,8 @@ class Judge:
         """Runs of arms that are ended now; none while nothing is known yet."""
         if self._child is not None:
             return self._heard() if self._child.poll() is not None else []
-        seen = sum(1 for _ in self._directory.path.glob("*/evals/*.jsonl"))
+        begun = [Run(self._directory.run(name)) for names in self._arms.values() for name in names]
+        seen = sum(len(run.evaluation_names()) for run in begun)
         if seen > self._seen and time.monotonic() - self._asked >= self._pause:
             self._seen, self._asked = seen, time.monotonic()
             self._child = self._ask()

@@ -42,19 +42,23 @@ class Range:
     whole: bool = False
     q: float | None = None
 
+    @property
+    def step(self) -> float | None:
+        """Values are multiples of it; None where they may be any."""
+        return self.q or (1 if self.whole else None)
+
     def at(self, share: float) -> float:
         """The value that this share of the range, from 0 to 1, lies below."""
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         value = low + share * (high - low)
         value = math.exp(value) if self.log else value
-        if self.whole:
-            return round(value)
-        value = round(value / self.q) * self.q if self.q else value
-        return float(f"{min(max(value, self.low), self.high):.6g}")
+        step = self.step
+        value = min(max(round(value / step) * step if step else value, self.low), self.high)
+        return round(value) if self.whole else float(f"{value:.6g}")
 
     def draw(self, rng: random.Random) -> float:
         """A value, each as likely as the distribution has it."""
-        if self.whole and not self.log:
+        if self.step == 1 and not self.log:
             return rng.randint(int(self.low), int(self.high))
         return self.at(rng.random())
 
@@ -110,6 +114,7 @@ def parameter(path: str, given: Any, method: str, whole: bool) -> Parameter:
 def _ranged(path: str, found: Given, method: str, whole: bool) -> Parameter:
     place = f"parameters.{path}"
     name = found.distribution or ("int_uniform" if whole else "uniform")
+    whole = whole or name == "int_uniform"
     lines = []
     if name not in DISTRIBUTIONS:
         lines.append(f"{place}.distribution = {name!r}: must be a known name{hint(name, DISTRIBUTIONS)}")
@@ -119,17 +124,19 @@ def _ranged(path: str, found: Given, method: str, whole: bool) -> Parameter:
         lines.append(f"{place}.min = {found.min:g}: must be above 0 for {name}")
     if (found.q is not None) is not name.startswith("q_") or (found.q is not None and found.q <= 0):
         lines.append(f"{place}.q = {found.q}: must be above 0 for a distribution q_…, and for no other")
+    if whole and any(x is not None and x % 1 for x in (found.min, found.max, found.q)):
+        lines.append(f"{place}: min, max and q must be whole numbers, as the field is")
     if found.num is not None and not 2 <= found.num <= MOST_VALUES:
         lines.append(f"{place}.num = {found.num}: must be from 2 to {MOST_VALUES:,}")
     if lines:
         raise ConfigError(lines)
     assert found.min is not None and found.max is not None
-    drawn = Range(found.min, found.max, "log" in name, whole or name == "int_uniform", found.q)
+    drawn = Range(found.min, found.max, "log" in name, whole, found.q)
     if found.num is not None:
         points = [drawn.at(i / (found.num - 1)) for i in range(found.num)]
         return Parameter(path, _distinct(f"{place}.num = {found.num}", points))
     if method == "grid" and name == "int_uniform":
-        return Parameter(path, range(math.ceil(found.min), math.floor(found.max) + 1))
+        return Parameter(path, range(int(found.min), int(found.max) + 1))
     if method == "grid":
         raise ConfigError([f"{place}: a grid needs values, or num with min and max"])
     return Parameter(path, range=drawn)

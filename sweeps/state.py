@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from scaling.files import Row
 from scaling.records import Run
 from scaling.status import state
 from scaling.structure import ConfigError
@@ -37,8 +36,9 @@ class Standing:
 
 def standing(path: Path, now: float, attempt: Attempt | None = None, hint: Hint = "unknown") -> Standing:
     """Where the run in a directory stands. A status older than the last attempt is a former attempt's; until that
-    attempt writes its own, the hint tells one that is still to begin from one that is lost."""
-    status = _status(Run(path))
+    attempt writes its own, the hint tells one that is still to begin from one that is lost. Raises RecordError for
+    a damaged one."""
+    status = Run(path).read_status()
     if status is not None:
         said, why = state(status, now)
         if attempt is None or attempt.time <= status["heartbeat"] or said == "done":
@@ -46,14 +46,6 @@ def standing(path: Path, now: float, attempt: Attempt | None = None, hint: Hint 
     if attempt is not None and hint == "gone":
         return Standing("dead", "", "ended before it began")
     return Standing("waiting")
-
-
-def _status(run: Run) -> Row | None:
-    """Raises RecordError for a damaged one."""
-    try:
-        return run.read_status()
-    except FileNotFoundError:
-        return None
 
 
 def hints(attempts: Sequence[Attempt], launchers: Callable[[str], Launcher]) -> Mapping[str, Hint]:

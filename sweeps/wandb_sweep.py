@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from scaling.structure import ConfigError
-from sweeps.expand import axes
 from sweeps.file import Sweep, reference
 from sweeps.parameters import Parameter, Range
 
@@ -30,7 +29,7 @@ def described(sweep: Sweep, base: Path) -> dict[str, Any]:
     ]
     if lines:
         raise ConfigError([*lines, "`scaling sweep` runs this file without W&B's sweeps"])
-    parameters = {p.path: _parameter(p) for axis in axes(sweep) for p in axis}
+    parameters = {p.path: _parameter(p) for p in sweep.parameters}
     if sweep.seeds:
         parameters["seed"] = {"values": list(sweep.seeds)}
     return {
@@ -50,13 +49,14 @@ def _parameter(parameter: Parameter) -> Mapping[str, Any]:
 
 
 def _drawn(drawn: Range) -> Mapping[str, Any]:
-    low, high = (int(drawn.low), int(drawn.high)) if drawn.whole else (drawn.low, drawn.high)
-    if drawn.whole and not drawn.log:
-        return {"distribution": "int_uniform", "min": low, "max": high}
+    number = int if drawn.whole else float
+    found = {"min": number(drawn.low), "max": number(drawn.high)}
+    if drawn.step == 1 and not drawn.log:
+        return {"distribution": "int_uniform", **found}
     name = "log_uniform_values" if drawn.log else "uniform"
-    if drawn.q is not None:
-        return {"distribution": f"q_{name}", "min": low, "max": high, "q": drawn.q}
-    return {"distribution": name, "min": low, "max": high}
+    if drawn.step is None:
+        return {"distribution": name, **found}
+    return {"distribution": f"q_{name}", **found, "q": number(drawn.step)}
 
 
 def create(description: Mapping[str, Any], project: str) -> str:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "analysis", "sweeps", "benchmarks")
 FRONT_DOOR = {"scaling.cli", "scaling.stages"}
 """The only ones of scaling that may open the other two houses, and only when called."""
-RECORDS = {"scaling.records", "scaling.files", "scaling.quantities"}
+RECORDS = {"scaling.records", "scaling.files", "scaling.processes", "scaling.quantities"}
 """The files of a run, how files survive a crash, how amounts are said: standard library only."""
 LIVE = {
     "analysis.dashboard.watch": "scaling.status",  # what a status says, as sweeps have it

@@ -25,11 +25,10 @@ class Completion:
     problem: int
     budget: int
     text: str
-    prompt: str | None = None
-    """None, as the four below, in runs of before they were recorded."""
-    answer: str | None = None
-    correct: bool | None = None
-    stopped: bool | None = None
+    prompt: str
+    answer: str | None
+    correct: bool
+    stopped: bool
     """Whether the model stopped thinking by itself; else the budget ran out."""
     expected: str | None = None
     """An answer that was right at any checkpoint, with any budget; None where there was none."""
@@ -66,8 +65,6 @@ def completions(shown: Mapping[str, Sequence[Row]]) -> list[Completion]:
 
 def _completion(checkpoint: str, row: Row) -> Completion:
     problem, budget = int(row["problem"]), int(row["budget"])
-    if "shown" not in row:
-        return Completion(checkpoint, problem, budget, row["text"])
     shown = row["shown"]
     answer = None if shown["answer"] is None else str(shown["answer"])
     flags = bool(shown["correct"]), bool(shown["stopped"])
@@ -95,8 +92,8 @@ def choose(
         if checkpoint in (None, one.checkpoint)
         and problem in (None, one.problem)
         and budget in (None, one.budget)
-        and (wanted is None or one.correct is wanted)
-        and needle in f"{one.prompt or ''}\n{one.text}".lower()
+        and (wanted is None or one.correct == wanted)
+        and needle in f"{one.prompt}\n{one.text}".lower()
     ]
 
 
@@ -111,20 +108,17 @@ def page(found: Sequence[Completion]) -> str:
 
 
 def _card(one: Completion) -> str:
-    ends = {True: "stopped by itself", False: "cut by the budget", None: ""}[one.stopped]
+    ends = "stopped by itself" if one.stopped else "cut by the budget"
     place = f"problem {one.problem}, checkpoint {one.checkpoint}, budget {one.budget}"
     head = f"<b>{escape(place)}</b> {_verdict(one)} <small>{ends}</small>"
     parts = {"Prompt": one.prompt, "Thinking": one.thinking or "none", "Answer": one.rest or "none"}
-    if one.correct is False and one.expected is not None:
+    if not one.correct and one.expected is not None:
         parts["Right"] = one.expected
-    known = {name: _text(text) for name, text in parts.items() if text is not None}
-    lines = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in known.items())
+    lines = "".join(f"<dt>{name}</dt><dd>{_text(text)}</dd>" for name, text in parts.items())
     return f'<div class="card"><div>{head}</div><dl>{lines}</dl></div>'
 
 
 def _verdict(one: Completion) -> str:
-    if one.correct is None:
-        return '<span class="chip waiting">verdict not recorded</span>'
     if one.correct:
         return '<span class="chip done">right</span>'
     return f'<span class="chip failed">{"wrong" if one.answer is not None else "no answer"}</span>'

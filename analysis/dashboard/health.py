@@ -37,7 +37,7 @@ FRAME = {
 }
 """A row a metric and bin: its last step and the RL compute there; mean, least and greatest of the finite values
 (null without any), how many rows it holds, and how many of their values are not finite."""
-BY_DIFFICULTY = "reward/"
+BY_DIFFICULTY = "correct/"
 COLUMNS, WIDTH, HEIGHT = 4, 220, 104
 """Charts in a row; pixels of one."""
 

@@ -131,8 +131,8 @@ def is_step(row: Row) -> bool:
 
 
 def is_shown(row: Row) -> bool:
-    """An evaluation row with a completion to read; `text` is how it was written at first."""
-    return isinstance(row.get("shown"), dict) or isinstance(row.get("text"), str)
+    """An evaluation row with a completion to read."""
+    return isinstance(row.get("shown"), dict)
 
 
 _following = lru_cache(maxsize=1024)(Follower)
@@ -160,31 +160,31 @@ class Watch:
     def train_rows(self, name: str) -> tuple[list[Row], str]:
         """The training rows of a run, and what is wrong with the first line that cannot be read."""
         with self._lock:
-            rows, wrong = _following(self.run(name) / "train.jsonl", is_step).follow()
+            rows, wrong = _following(Run(self.run(name)).train_file, is_step).follow()
             return list(rows), wrong
 
     def shown(self, name: str) -> tuple[dict[str, list[Row]], list[str]]:
         """The evaluation rows with completions to read, by checkpoint; and what is wrong with files."""
         with self._lock:
-            followers = {p.stem: _following(p, is_shown) for p in _jsonl(self.run(name) / "evals")}
+            followers = {p.stem: _following(p, is_shown) for p in _jsonl(Run(self.run(name)).evals)}
             found = {checkpoint: one.follow() for checkpoint, one in followers.items()}
         return {c: list(rows) for c, (rows, _) in found.items()}, [wrong for _, wrong in found.values() if wrong]
 
     def logged(self, name: str) -> Stamp | None:
         """Changes when the training rows of a run do."""
-        return stamp(self.run(name) / "train.jsonl")
+        return stamp(Run(self.run(name)).train_file)
 
     def fields(self, name: str) -> Mapping[str, Any]:
         """The config of a run by dotted path; empty where it cannot be read."""
         with self._lock:
-            return self._once(self.run(name) / "config.yaml", _fields)[0] or {}
+            return self._once(Run(self.run(name)).config_file, _fields)[0] or {}
 
     def evaluated(self, name: str) -> tuple[tuple[str, Stamp | None], ...]:
         """Complete evaluations of a run with their stamps, which change when what can be fitted does."""
         with self._lock:
-            path, fields = self.run(name), self.fields(name)
+            run, fields = Run(self.run(name)), self.fields(name)
             cells = int(fields["evaluation.problems"]) * len(fields["evaluation.budgets"]) if fields else 0
-            counts = {file: self._once(file, _lines)[0] or 0 for file in _jsonl(path / "evals")}
+            counts = {file: self._once(file, _lines)[0] or 0 for file in _jsonl(run.evals)}
             return tuple((file.stem, stamp(file)) for file, count in counts.items() if count >= cells)
 
     # One run
@@ -198,7 +198,8 @@ class Watch:
 
     def _glance(self, path: Path, sweep: str, now: float) -> Glance:
         name = self._name(path)
-        parts = [_entries(folder) for folder in (path, path / "evals", path / "checkpoints")]
+        run = Run(path)
+        parts = [_entries(folder) for folder in (path, run.evals, run.checkpoints)]
         links = [e.name for entries in parts for e in entries if e.is_symlink() and not self._inside(e)]
         if links:
             said = f"{', '.join(sorted(links))}: a link out of the folder, not followed"
@@ -208,9 +209,9 @@ class Watch:
         own, evaluations, checkpoints = ([entry.name for entry in entries] for entries in parts)
         if not own:
             return Glance(path, name, sweep, "unreadable", damage=("an empty folder",))
-        fields, no_config = self._once(path / "config.yaml", _fields)
-        status, no_status = self._once(path / "status.json", _status)
-        rows, no_rows = self._once(path / "train.jsonl", _last_rows)
+        fields, no_config = self._once(run.config_file, _fields)
+        status, no_status = self._once(run.status_file, _status)
+        rows, no_rows = self._once(run.train_file, _last_rows)
         verdict, no_verdict = self._once(path / "answer.json", _verdict)
         said, stage, why, alive, odd = _standing(status, now)
         ended = self._once(self.root / sweep / "ended.jsonl", _ended)[0] if sweep else None

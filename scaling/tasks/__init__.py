@@ -15,10 +15,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from scaling.structure import ConfigError
 from scaling.trouble import first_line
+
+if TYPE_CHECKING:
+    from scaling.config import Config, StageConfig, TaskConfig
 
 PAD, END, ANSWER = 0, 1, 2
 SPECIALS = ("<pad>", "<end>", "<answer>")
@@ -168,14 +171,14 @@ def held_out(task: Task, count: int) -> tuple[Problem, ...]:
     return tuple(found.values())
 
 
-def warm_start_problems(config: Any, task: Task, stage: Any, step: int) -> list[Problem]:
-    """The problems of step `step` (from 0) of the warm start of a `Config`, which belongs to this stage."""
+def warm_start_problems(config: Config, task: Task, stage: StageConfig, step: int) -> list[Problem]:
+    """The problems of step `step` (from 0) of the warm start, which belongs to this stage."""
     most = max(stage.batch for stage in config.warm_start.stages)
     return [make_problem(task, config.seed, "train", step * most + i) for i in range(stage.batch)]
 
 
-def demonstrations(task: Task, problems: Sequence[Problem], stage: Any, seed: str) -> list[Demonstration]:
-    """A demonstration of each problem as a `StageConfig` wants them, half of them cut at a smaller budget."""
+def demonstrations(task: Task, problems: Sequence[Problem], stage: StageConfig, seed: str) -> list[Demonstration]:
+    """A demonstration of each problem as the stage wants them, half of them cut at a smaller budget."""
     rng = random.Random(seed)
     budgets = [rng.choice((stage.budget, rng.randint(0, stage.budget))) for _ in problems]
     return [make_demonstration(task, p, stage.demo, b, rng) for p, b in zip(problems, budgets, strict=True)]
@@ -189,8 +192,8 @@ def text(task: Task, tokens: Sequence[int]) -> str:
 TASKS = ("root_search", "operator_search", "recurrence", "problem_file")
 
 
-def make_task(config: Any) -> Task:
-    """The task that a `TaskConfig` names. Raises ConfigError for another name, and for what the task refuses."""
+def make_task(config: TaskConfig) -> Task:
+    """The task that the config names. Raises ConfigError for another name, and for what the task refuses."""
     if config.name not in TASKS:
         raise ConfigError([f"task.name: {config.name!r} is not a task; known: {', '.join(TASKS)}"])
     module = importlib.import_module(f"scaling.tasks.{config.name}")

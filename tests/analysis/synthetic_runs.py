@@ -92,7 +92,7 @@ def write_run(
                 )
             ),
         )
-    run.write_status("running", "fit")
+    run.write_status("running", "report")
     return run
 
 

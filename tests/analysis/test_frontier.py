@@ -216,8 +216,8 @@ def test_a_plain_table_of_items_answered_once_is_enough():
     train, test = grid()
     n = np.full(len(train), 500)
     accuracy = np.random.default_rng(0).binomial(n, hex_like(train, test)) / n
-    table = pl.DataFrame({"train": train, "test": test, "accuracy": accuracy, "n": n})
-    rate = exchange_rate(surface(Points.from_table(table.sample(fraction=1, shuffle=True, seed=0)))).rate
+    order = np.random.default_rng(1).permutation(len(train))
+    rate = exchange_rate(surface(Points(train[order], test[order], accuracy[order], n[order]))).rate
     assert rate is not None and rate.median == pytest.approx(15, rel=0.3)
 
 
@@ -272,8 +272,6 @@ def test_bad_points_are_refused_by_name(change, message):
 def test_bad_tables_are_refused(estimates):
     with pytest.raises(FitError, match="one estimator at a time, not maj, mean, pass"):
         Points.from_estimates(estimates)
-    with pytest.raises(FitError, match="the table lacks test, n"):
-        Points.from_table(pl.DataFrame({"train": [1.0], "accuracy": [0.5]}))
     few = [1e10, 1e11], [1e6, 1e7], [0.1, 0.2], [9.0, 9.0]
     with pytest.raises(FitError, match="2 points; a surface needs 8"):
         surface(Points(*map(np.array, few)))

@@ -70,7 +70,7 @@ def test_the_page_says_how_it_came_about(written):
         "jax 0.10.2",
         "not by their result",
         "guarded view",
-        "Intervals past the data are calibrated",
+        "Intervals are calibrated",
         "scaling export ",
         "Log-evidence",
         "no bound",

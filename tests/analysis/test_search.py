@@ -143,7 +143,7 @@ def test_the_variance_is_that_of_the_numerical_hessian(curve):
     sd = args[4][0]
     log_determinant = np.linalg.slogdet(hessian * sd[:, None] * sd)[1]
     assert found.log_determinant[0] == pytest.approx(log_determinant, abs=0.1)
-    assert found.slope[0] < 1e-6 and found.loss[0] < 1e-9
+    assert found.promise[0] < 1e-6 and found.loss[0] < 1e-9
 
 
 @settings(deadline=None, max_examples=25)

@@ -55,6 +55,19 @@ def test_options_come_by_cost_those_that_settle_first(fits, name, monkeypatch):
         assert len(kinds) == len(set(kinds)), "of a kind, nothing beyond what settles"
 
 
+def test_each_point_may_have_a_seed_of_its_own():
+    y = 0.2 + 0.02 * np.log10(COMPUTE / 1e10)
+    size = np.full(len(y), 300.0)
+    alone, each = (
+        from_points(COMPUTE, y, "accuracy", size, seed, name="one") for seed in (None, np.arange(len(y)))
+    )
+    (fitted,) = fit_series([each], replicates=100)
+    assert settle.options(fitted.forecast, GAIN, CERTAINTY)
+    spaced = settle._step(alone.compute, 1)
+    assert settle._step(each.compute, len(y)) == pytest.approx(spaced, rel=1e-6)
+    assert settle._step(several_seeds().compute, 3) == pytest.approx(spaced, rel=1e-6)
+
+
 def test_shares_are_probabilities_and_options_read_as_sentences(fits):
     found = fits["slow"].answer.settles
     assert found and all(0 <= o.settles <= 1 for o in found)

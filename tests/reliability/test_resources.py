@@ -21,7 +21,7 @@ from scaling.check import check
 from scaling.checkpoints import verify
 from scaling.records import Run
 from scaling.tasks.root_search import RootSearch
-from tests.reliability.tiny_runs import here, record, sample
+from tests.reliability.tiny_runs import command, here, record, sample
 
 pytestmark = pytest.mark.slow  # a whole run, and what goes on from it
 
@@ -162,6 +162,16 @@ def test_of_two_processes_the_second_refuses_and_names_the_first(undisturbed, tm
     named = f"process {other.pid} on {socket.gethostname()} is running it"
     assert found == 2 and named in err and len(err.splitlines()) == 1
     goes_on(Run(path), undisturbed)
+
+
+def test_nobody_reads_what_it_prints(undisturbed, tmp_path):
+    run = Run(tmp_path / "run")
+    words = [sys.executable, "-m", "scaling", *command("train", run.path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert process.returncode == 0 and (run.read_status() or {})["state"] == "done"
+    goes_on(run, undisturbed)
 
 
 def test_a_loss_that_is_not_finite(tmp_path):

@@ -90,7 +90,7 @@ def _timeless(row: Row) -> Row:
 
 def state(run: Run, config: Config, name: str) -> Any:
     """The state that a checkpoint holds."""
-    restored = restore(run, abstract_state(prepare(config)), name)
+    restored = restore(run, abstract_state(prepare(config)), name, warn=print)
     assert restored is not None
     return restored[0]
 

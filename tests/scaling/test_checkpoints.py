@@ -191,9 +191,9 @@ def test_another_structure_is_refused_and_is_no_damage(run):
     with pytest.raises(
         CheckpointError, match=r"params/embed: holds float32\[40,8\], the state has float32\[41,8\]"
     ):
-        restore(run, abstract(larger))
+        restore(run, abstract(larger), warn=refuse)
     with pytest.raises(CheckpointError, match="extra: holds none"):
-        restore(run, abstract({**state, "extra": jnp.zeros(1)}))
+        restore(run, abstract({**state, "extra": jnp.zeros(1)}), warn=refuse)
     assert run.manifest_names() == ["00000001"]
 
 
@@ -206,7 +206,7 @@ def test_the_trouble_of_the_machine_is_no_damage(run, monkeypatch):
 
     monkeypatch.setattr(checkpoints.ocp.PyTreeCheckpointHandler, "restore", deny)
     with pytest.raises(PermissionError):
-        restore(run, abstract(state))
+        restore(run, abstract(state), warn=refuse)
     assert run.manifest_names() == ["00000001"]
 
 

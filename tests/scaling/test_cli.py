@@ -16,6 +16,7 @@ from scaling.cli import main
 from scaling.environment import environment
 from scaling.interrupt import Stop
 from scaling.locks import refuse_if_running
+from scaling.processes import started
 from scaling.records import Run
 from scaling.status import writer
 from scaling.structure import ConfigError
@@ -72,6 +73,11 @@ def test_every_command_explains_itself(command, capsys):
         (["plan", "tiny", "--accelerator", "h10"], ["--accelerator = 'h10': must be known; did you mean 'h100'?"]),
         (["plan", "tiny", "--calibrate", "--devices", "8"], ["--calibrate times this machine"]),
         (["plan", "tiny", "--price", "2"], ["--price = 2.0: needs --accelerator or --calibrate"]),
+        (["plan", "tiny", "--utilisation", "0.4"], ["--utilisation = 0.4: needs --accelerator, of whose"]),
+        (
+            ["plan", "tiny", "--accelerator", "h100", "--utilisation", "40"],
+            ["--utilisation = 40.0: must be a share"],
+        ),
         (["plan", "tiny", "--devices", "0"], ["--devices = 0: must be above 0"]),
         (["evaluate", "no/such"], ["no/such: not a run directory"]),
         (["report", "no/such"], ["no/such: not a run directory"]),
@@ -205,6 +211,29 @@ def test_a_run_whose_file_of_problems_is_gone_is_a_line(tmp_path, capsys, words)
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("words", [("run", "--dir"), ("train",), ("evaluate",)])
+def test_a_run_whose_file_of_problems_has_changed_is_a_line(tmp_path, capsys, words):
+    file, run = tmp_path / "mine.jsonl", tmp_path / "run"
+    rows = [{"prompt": f"{n} + 1 =", "answer": str(n + 1), "solution": f"1 + {n}"} for n in range(40)]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    fields = ("task.name=problem_file", f"task.path={file}", "tracking.wandb=disabled", "evaluation.problems=4")
+    config = configs.load("tiny", (*fields, "warm_start.stages.0.demo=trace", "warm_start.stages.1.demo=trace"))
+    here = environment(["scaling"]) | stages.task_file(config.task)
+    Run.create(run, configs.dump(config), configs.config_hash(config), here)
+    file.write_text(file.read_text() + json.dumps({"prompt": "late", "answer": "1", "solution": "1"}))
+    code, _, err = said(capsys, *words, str(run))
+    assert code == 2 and err.splitlines()[-1].startswith(f"{file}: changed since the run began; ")
+    assert "Traceback" not in err and Run(run).train_rows() == []
+
+
+@pytest.mark.parametrize("words", [("check",), ("report",), ("evaluate",), ("run", "--dir")])
+def test_a_config_that_is_no_text_is_a_line(run_dir, capsys, words):
+    file = run_dir / "config.yaml"
+    file.write_bytes(file.read_bytes() + b"\xff")
+    code, _, err = said(capsys, *words, str(run_dir))
+    assert code == 2 and err.startswith(f"{file}: ") and "utf-8" in err.lower() and len(err.splitlines()) == 1
+
+
 def test_an_edited_config_is_noticed(run_dir, capsys):
     file = run_dir / "config.yaml"
     file.write_text(file.read_text().replace("layers: 2", "layers: 3"))
@@ -217,7 +246,7 @@ def test_a_run_that_another_process_writes_is_refused_until_it_is_dead(run_dir, 
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         run.write_status("running", "train")
         status = json.loads(run.status_file.read_text())
-        run.status_file.write_text(json.dumps({**status, "pid": other.pid}))
+        run.status_file.write_text(json.dumps({**status, "pid": other.pid, "start": started(other.pid)}))
         code, _, err = said(capsys, "train", str(run_dir))
         named = f"process {other.pid} on {socket.gethostname()}"
         assert code == 2 and err == f"{run_dir}: {named} is running it; wait, or stop that one first\n"
@@ -306,6 +335,16 @@ def test_compiled_programs_are_kept_in_one_folder_that_the_user_may_choose(tmp_p
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
     prepare_jax()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
+
+
+def test_a_stop_is_taken_up_where_nobody_reads_that_it_is(monkeypatch):
+    def lost(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(os, "write", lost)
+    with Stop() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])

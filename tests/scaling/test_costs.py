@@ -70,7 +70,7 @@ def test_an_rl_step_costs_exactly_what_a_run_spends_where_every_completion_uses_
 def test_no_rl_step_spends_more_than_its_bound(whole):
     config, cost = small(), costs.costs(small())
     steps = spent(whole.train_rows())[cost.warm_steps :]
-    assert len(steps) >= cost.rl_step_at(config.rl.flops, cost.bound) > 1
+    assert len(steps) >= costs.rl_step_at(config.rl.flops, cost.bound) > 1
     for step, found in enumerate(steps):
         bound = cost.bound[step % len(cost.bound)]
         assert all(found[phase] <= bound[phase] for phase in RL_PHASES)
@@ -92,7 +92,7 @@ def test_the_step_of_a_threshold_is_the_one_that_reaches_it():
     stage = costs.Stage("trace", (5, 7, 5), exact=True)
     cost = costs.Costs((stage,), ({"update": 10}, {"update": 30}), ({"update": 10}, {"update": 30}))
     assert [cost.warm_step_at(c) for c in (1, 5, 6, 12, 13, 17)] == [1, 1, 2, 2, 3, 3]
-    found = [cost.rl_step_at(c, cost.bound) for c in (0, 1, 10, 11, 40, 41, 50, 51, 80, 81)]
+    found = [costs.rl_step_at(c, cost.bound) for c in (0, 1, 10, 11, 40, 41, 50, 51, 80, 81)]
     assert found == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
 
 

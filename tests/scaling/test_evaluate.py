@@ -40,7 +40,7 @@ def with_grid(**changes) -> Config:
 def toys(monkeypatch):
     """Evaluators of a task at which a model that knows nothing answers, rightly half of the time."""
     monkeypatch.setattr(evaluation, "prepare", toy.toy_experiment)
-    return lambda **changes: Evaluator(with_grid(**changes))
+    return lambda **changes: Evaluator(with_grid(**changes), pytest.fail)
 
 
 def timeless(rows):
@@ -115,7 +115,7 @@ class Recording(Evaluator):
 
 def test_counts_tokens_and_flops_are_those_of_the_completions(toys):
     _, params = toy.model(seed=1, sharpness=3.0)
-    evaluator = Recording(with_grid())
+    evaluator = Recording(with_grid(), pytest.fail)
     rows = evaluator.rows(params, 0, 12)
     assert [(row["problem"], row["budget"]) for row in rows] == list(itertools.product(range(12), GRID.budgets))
     for row in rows:
@@ -168,7 +168,7 @@ def test_rows_do_not_depend_on_which_problems_are_evaluated_with_them(toys):
 
 
 def test_the_problems_are_the_same_for_every_seed_and_none_is_trained_on():
-    evaluators = [Evaluator(small(f"seed={seed}", "evaluation.problems=50")) for seed in (0, 7)]
+    evaluators = [Evaluator(small(f"seed={seed}", "evaluation.problems=50"), pytest.fail) for seed in (0, 7)]
     first, second = (evaluator.problems for evaluator in evaluators)
     assert first == second
     trained = {evaluators[0].experiment.task.problem(0, "train", i).key for i in range(300)}
@@ -177,7 +177,7 @@ def test_the_problems_are_the_same_for_every_seed_and_none_is_trained_on():
 
 def test_a_model_that_has_learned_nothing_is_near_chance():
     config = small("evaluation.problems=60", "evaluation.chunk=16")
-    evaluator = Evaluator(config)
+    evaluator = Evaluator(config, pytest.fail)
     rows = evaluator.rows(initial_state(evaluator.experiment)["params"], 0, 60)
     assert sum(row["correct"] for row in rows) < 0.02 * sum(row["samples"] for row in rows)
 

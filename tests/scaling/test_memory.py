@@ -85,6 +85,12 @@ def test_more_fsdp_is_tried_and_the_mesh_let_go_for_it(tried):
     assert best["set"] == ["mesh.fsdp=4", "mesh.data=-1"]
 
 
+def test_where_tensor_takes_what_is_left_it_is_named_before_data_does(tried):
+    found = alternatives(small("mesh.data=4", "mesh.tensor=-1", "microbatch=16", "evaluation.chunk=16"), 4)
+    (best,) = [other for other in found if other["fits"]]
+    assert best["set"] == ["mesh.fsdp=4", "mesh.data=-1", "mesh.tensor=1"]
+
+
 def test_what_no_change_alone_can_do_is_tried_together(tried):
     found = alternatives(small("mesh.fsdp=4", "microbatch=1024", "evaluation.chunk=1024"), 4)
     assert [other["fits"] for other in found] == [False, False, False, True]

@@ -104,12 +104,13 @@ def test_metrics_are_in_range(name):
     for step in range(3):
         metrics = of_recipe(name, step).metrics
         shares = ("reward", "correct", "cut_fraction", "malformed", "stopped_accuracy", "slip_rate")
-        by_difficulty = {k: v for k, v in metrics.items() if k.startswith("reward/")}
+        by_difficulty = {k: v for k, v in metrics.items() if k.startswith("correct/")}
         for key in (*shares, "zero_variance_fraction", *by_difficulty):
             assert 0 <= metrics[key] <= 1, key
+        assert metrics["correct"] == pytest.approx(metrics["reward"]), "of all that was drawn, learned from or not"
         assert 0 < metrics["think_tokens"] <= BUDGET
         assert 0 < metrics["answer_tokens"] <= TASK.answer_tokens + 1
-        assert set(by_difficulty) <= {f"reward/{d}" for d in range(2, 6)} and by_difficulty
+        assert set(by_difficulty) <= {f"correct/{d}" for d in range(2, 6)} and by_difficulty
         assert 0 < metrics["reward"] < 1, "nothing to learn from"
 
 
@@ -134,7 +135,7 @@ def test_metrics_by_hand():
         "malformed": np.mean([v.answer is None for v in verdicts]),
         "stopped_accuracy": correct[~forced].mean(),
         "slip_rate": sum(v.slips for v in verdicts) / lines,
-    } | {f"reward/{d}": groups[np.array(lengths) == d].mean() for d in set(lengths)}
+    } | {f"correct/{d}": groups[np.array(lengths) == d].mean() for d in set(lengths)}
     assert got.metrics == pytest.approx(expected)
 
 

@@ -104,6 +104,22 @@ def test_a_terminal_gets_a_bar_and_all_of_the_text(monkeypatch, width):
     assert "…" not in shown
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_who_reads_it_may_be_gone(monkeypatch, terminal):
+    """The terminal is closed meanwhile, or the reader of a pipe ends."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    reader, writer = os.openpty() if terminal else os.pipe()
+    clock = Clock()
+    with os.fdopen(writer, "w") as stream, Terminal("runs/a", CONFIG, stream=stream, clock=clock) as shown:
+        os.close(reader)
+        with pytest.raises(OSError):
+            os.write(writer, b"lost")
+        for step in range(1, 30):
+            clock.now = float(step)
+            shown.train_row(train_row(step), phase_total_flops=1e11, next_threshold=None)
+            shown.message("said to nobody")
+
+
 def test_neither_wandb_nor_rich_is_imported_before_it_is_used():
     code = "import sys, scaling.tracking; sys.exit(bool({'wandb', 'rich', 'jax'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

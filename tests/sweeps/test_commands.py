@@ -1,15 +1,18 @@
 """`scaling sweep …` on the command line; nothing here trains."""
 
 import json
+import shlex
 import time
 
 import pytest
 
 from scaling.cli import main
 from scaling.records import Run
-from sweeps.directory import Attempt, Directory
+from sweeps.directory import Attempt, Directory, Ended
 from sweeps.expand import expand
 from sweeps.file import read
+from sweeps.launch import Launch
+from sweeps.state import Standing
 
 
 def said(capsys, *argv):
@@ -68,6 +71,30 @@ def test_status_counts_the_runs_and_names_those_that_need_a_look(directory, caps
     assert "ConfigError: no" in out and len(out.splitlines()) == 3
     facts = json.loads(said(capsys, "status", str(directory.path), "--json")[1])
     assert facts["states"] == {"done": 1, "failed": 1, "dead": 1, "waiting": 5}
+
+
+def test_status_is_watched_until_nothing_is_left_to_do(directory, capsys):
+    first, *others = (planned.name for planned in expand(read("tiny")))
+    directory.end(Ended(name, time.time(), "arm", 0.01, "no good") for name in others)
+    code, out, _ = said(capsys, "status", str(directory.path), "--watch")
+    assert code == 0 and out.splitlines()[0] == "1 done, 7 ended of 8 runs" and first not in out
+
+
+def test_interrupted_it_says_the_command_that_goes_on(tmp_path, capsys, monkeypatch):
+    def go(launch, runs, wish, *, forgive):
+        wish.level = 1
+        forgiven.append(forgive)
+        return {planned.name: Standing("waiting") for planned in runs}
+
+    forgiven: list[bool] = []
+    monkeypatch.setattr(Launch, "go", go)
+    path = tmp_path / "a folder"
+    goes_on = [str(path / "sweep.yaml"), "--dir", str(path)]
+    for argv in (["tiny", "--dir", str(path), "--rl.flops=1e8"], goes_on):
+        code, out, _ = said(capsys, *argv)
+        assert code == 75 and out.splitlines()[-1] == f"next: {shlex.join(['scaling', 'sweep', *goes_on])}"
+        assert {planned.config.rl.flops for planned in expand(Directory(path).sweep())} == {1e8}
+    assert forgiven == [False, False], "what the stopping rule ended stays so"
 
 
 def test_cancel_asks_whoever_launches_to_stop(directory, capsys):

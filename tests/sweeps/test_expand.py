@@ -1,6 +1,7 @@
 """A sweep is a pure function from a file to runs: a value more adds runs and changes no other."""
 
 import math
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from scaling.config import config_hash
 from scaling.structure import ConfigError, read_yaml
 from sweeps.expand import expand
 from sweeps.file import METHODS, parse, read, shipped
+from sweeps.parameters import Range
 
 VALUES = {
     "model.width": [16, 24, 32, 48],
@@ -176,6 +178,10 @@ def test_the_sweeps_of_the_package_expand(name):
             "parameters: {rl.kl: {min: 0, max: 1, num: 2, distribution: log_uniform_values}}",
             ["parameters.rl.kl.min = 0: must be above 0 for log_uniform_values"],
         ),
+        (
+            "parameters: {model.width: {min: 16, max: 64, q: 0.5, distribution: q_uniform, num: 2}}",
+            ["parameters.model.width: min, max and q must be whole numbers, as the field is"],
+        ),
         ("method: random\nrun_cap: 5\nparameters: {rl.kl: {values: [0, 1]}}", ["run_cap = 5: "]),
         ("parameters: {warm_start.stages.9.steps: {value: 1}}", ["warm_start.stages.9"]),
         ("parameters: {rl.kl: {value: '${rl.b2 / 0}'}}", ["parameters.rl.kl: 'rl.b2 / 0': "]),
@@ -225,3 +231,19 @@ def test_a_bad_file_is_a_line_for_each_problem(text, lines):
     assert len(refused.value.lines) == len(lines), refused.value.lines
     for line, start in zip(refused.value.lines, lines, strict=True):
         assert line.startswith(start) and "\n" not in line
+
+
+@given(
+    low=st.integers(1, 50),
+    width=st.integers(0, 200),
+    q=st.none() | st.integers(1, 9),
+    log=st.booleans(),
+    whole=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_what_is_drawn_lies_in_its_range_and_keeps_to_its_steps(low, width, q, log, whole, seed):
+    drawn = Range(low, low + width, log, whole, q)
+    value = drawn.draw(random.Random(seed))
+    assert low <= value <= low + width
+    assert isinstance(value, int) or not whole
+    assert q is None or value % q == 0 or value in (low, low + width), "the ends are values too"

@@ -55,9 +55,20 @@ def test_what_is_drawn_is_drawn_by_wandb():
     drawn = {
         "rl.learning_rate": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2},
         "rl.samples": {"distribution": "int_uniform", "min": 2, "max": 8},
+        "rl.kl": {"distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 0.25},
+        "model.width": {"distribution": "q_log_uniform_values", "min": 16, "max": 64, "q": 8},
     }
     found = wandb_sweep.described(parse({**given, "parameters": drawn}, "drawn"), "base.yaml")
     assert found["parameters"] == {**drawn, "seed": {"values": [0, 1]}} and found["run_cap"] == 8
+
+
+def test_whole_numbers_are_drawn_whole():
+    given = {"base": "tiny", "method": "random", "run_cap": 4}
+    drawn = {"rl.samples": {"distribution": "log_uniform_values", "min": 2, "max": 64}}
+    found = wandb_sweep.described(parse({**given, "parameters": drawn}, "drawn"), "base.yaml")["parameters"]
+    samples = found["rl.samples"]
+    assert samples == {"distribution": "q_log_uniform_values", "min": 2, "max": 64, "q": 1}
+    assert all(isinstance(samples[name], int) for name in ("min", "max", "q"))
 
 
 def test_what_wandb_has_no_words_for_is_a_line_each():

@@ -13,25 +13,18 @@ def row(problem, budget, text, *, correct=False, answer="7", answers=(("8", 1, T
     return {"problem": problem, "budget": budget, "answers": [list(a) for a in answers], "shown": shown}
 
 
-OLD = {"problem": 0, "budget": 8, "answers": [["7", 2, False]], "text": "3 + 4 <answer> 7"}
 SHOWN = {"00000020": [row(1, 8, "b <answer> 7"), row(0, 8, "c <answer> 8", correct=True, answer="8")],
-         "00000010": [row(0, 8, "a  bb"), row(0, 0, "<answer> 7"), OLD]}  # fmt: skip
+         "00000010": [row(0, 8, "a  bb"), row(0, 0, "<answer> 7")]}  # fmt: skip
 
 
 def test_a_problems_history_is_together():
     places = [(one.problem, one.budget, one.checkpoint) for one in completions(SHOWN)]
-    assert places == sorted(places) and len(places) == 5
+    assert places == sorted(places) and len(places) == 4
 
 
 def test_a_text_is_thinking_and_an_answer():
     last = completions(SHOWN)[-1]
     assert (last.prompt, last.thinking, last.rest, last.expected) == ("ask 1", "b", "7", "8")
-
-
-def test_a_record_of_before_verdicts_shows_its_text_and_says_no_verdict():
-    (old,) = completions({"00000010": [OLD]})
-    assert (old.thinking, old.rest, old.correct, old.prompt, old.expected) == ("3 + 4", "7", None, None, None)
-    assert "verdict not recorded" in page([old])
 
 
 def test_rows_of_another_format_are_left_out():

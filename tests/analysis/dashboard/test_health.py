@@ -13,7 +13,7 @@ from analysis.dashboard import health
 from analysis.dashboard.health import POINTS, alarms, charts, frame
 
 HEALTHY = {
-    "loss": 0.1, "grad_norm": 1.0, "reward": 0.5, "reward/2": 0.6, "reward/3": 0.4, "entropy": 0.5,
+    "loss": 0.1, "grad_norm": 1.0, "reward": 0.5, "correct/2": 0.6, "correct/3": 0.4, "entropy": 0.5,
     "mismatch": 1e-6, "clip_fraction": 0.01, "kl": 0.0, "cut_fraction": 0.4, "slip_rate": 0.02,
     "think_tokens": 30.0, "tokens_per_second": 1e4,
 }  # fmt: skip

@@ -38,7 +38,7 @@ def look(run, now=None):
 
 def test_a_sound_run_is_seen_whole(run, whole):
     found = look(run)
-    assert (found.name, found.state, found.stage, found.damage) == ("run", "running", "fit", ())
+    assert (found.name, found.state, found.stage, found.damage) == ("run", "running", "report", ())
     assert found.rows == tuple(whole.train_rows())
     assert found.checkpoints == found.evaluations == len(whole.manifest_names())
     assert found.fields["evaluation.budgets"] == [0, 8]
