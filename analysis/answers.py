@@ -27,7 +27,7 @@ import polars as pl
 
 from analysis import calibration, load
 from analysis.fit import CurveFit, Fit, fit, predictions
-from analysis.outputs import unusable, unusable_computes, unusable_folder, write
+from analysis.outputs import unusable, unusable_folder, write
 from analysis.posterior import FormFit
 from analysis.saturation import DEFINITION
 from analysis.series import MIN_POINTS
@@ -95,6 +95,11 @@ def _not_forecast(hidden: pl.DataFrame, made: pl.DataFrame) -> list[str]:
         f"{MIN_POINTS} points with compute whose split is fit"
         for source, curve, count in counts
     ]
+
+
+def unusable_computes(at: Sequence[float]) -> list[str]:
+    """A line for each that nothing can be forecast at."""
+    return [f"--at = {one}: must be a compute above 0" for one in at if not 0 < one < float("inf")]
 
 
 def _unusable(wanted: Wanted, hidden: bool) -> list[str]:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.alignment import common_range
-from analysis.answers import calibration_facts, curve
+from analysis.answers import calibration_facts, curve, unusable_computes
 from analysis.arms import DEFINITION, Comparison, Win, compare
-from analysis.outputs import unusable_computes, unusable_folder
+from analysis.outputs import unusable_folder
 from analysis.pairs import PAST
 from analysis.quantities import chance, percent, points, signed, times
 from analysis.saturation import Estimate

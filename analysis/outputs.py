@@ -1,4 +1,4 @@
-"""What options name: judged before any work is done for it; files and folders are then written.
+"""Files and folders that options name: judged before any work is done for them, then written.
 
 Whether the disk takes them shows only then; that is trouble of the machine, and no bad input.
 """
@@ -40,11 +40,6 @@ def unusable_folder(option: str, path: Path) -> list[str]:
         return _denied(there)
 
     return _judged(option, path, wrong)
-
-
-def unusable_computes(at: Sequence[float]) -> list[str]:
-    """A line for each that nothing can be forecast at."""
-    return [f"--at = {one}: must be a compute above 0" for one in at if not 0 < one < float("inf")]
 
 
 def _judged(option: str, path: Path, wrong: Callable[[], str]) -> list[str]:

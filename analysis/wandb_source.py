@@ -11,8 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +44,14 @@ def read_wandb(
     TableError.
     """
     name = str(path_or_name)
-    runs = [partial(_online, name)] if name.startswith(ONLINE) else _offline(Path(name))
+    online = name.startswith(ONLINE)
+    one_run = _online if online else _offline
     frames: list[pl.DataFrame] = []
     notes: list[Note] = []
     wrong: list[str] = []
-    for read_run in runs:
+    for place in [name] if online else _logs(Path(name)):
         try:
-            raw, said = read_run(x, y)
+            raw, said = one_run(place, x, y)
             frame, more = check(raw, x, y)
         except TableError as problem:
             wrong += problem.lines
@@ -96,19 +96,19 @@ def _history(
 # Offline ---------------------------------------------------------------------------------------------------
 
 
-def _offline(path: Path) -> list[Callable[[str | None, str | None], tuple[Raw, list[Note]]]]:
-    """How each of the runs at a path is read. Raises TableError where there is none."""
+def _logs(path: Path) -> list[str]:
+    """The logs of all runs at a path. Raises TableError where there is none."""
     found = [path] if path.is_file() else sorted(path.glob("*.wandb")) or sorted(path.glob("*/*.wandb"))
     logs = list({log.resolve(): log for log in found if log.suffix == ".wandb"}.values())
     if not logs:
         raise error(str(path), "no W&B log: neither a .wandb file nor a folder of an offline run")
-    return [partial(_logged, log) for log in logs]
+    return [*map(str, logs)]
 
 
-def _logged(log: Path, x: str | None, y: str | None) -> tuple[Raw, list[Note]]:
+def _offline(log: str, x: str | None, y: str | None) -> tuple[Raw, list[Note]]:
     """One run, of its log."""
-    records, said = inspect(log)
-    raw, more = _history(str(log), *_run(log, records), x, y)
+    records, said = inspect(Path(log))
+    raw, more = _history(log, *_run(Path(log), records), x, y)
     return raw, said + more
 
 

@@ -7,7 +7,6 @@ resumable by the same command.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -29,6 +28,7 @@ from scaling.closing import (
     print_plan,
     reported,
     said,
+    silence,
     unless_lost,
 )
 from scaling.hosts import ALONE, Cluster
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return PREEMPTED
     except BrokenPipeError:  # who read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return DONE
     except Exception as error:
         code = exit_code(error)

@@ -1,4 +1,4 @@
-"""What a command prints last, and the exit code that it ends with."""
+"""What a command prints last, be it that nobody reads it, and the exit code that it ends with."""
 
 from __future__ import annotations
 
@@ -55,7 +55,14 @@ def unless_lost(stream: TextIO) -> Iterator[None]:
         yield
     except OSError:
         with contextlib.suppress(OSError):  # one that is no file has no number
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            silence(stream)
+
+
+def silence(stream: TextIO) -> None:
+    """What is written to the stream from now on, and what it still holds, goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def reported(path: Path, facts: dict[str, Any], json: bool) -> int:
