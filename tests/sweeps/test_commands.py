@@ -73,7 +73,8 @@ def test_status_counts_the_runs_and_names_those_that_need_a_look(directory, caps
     assert facts["states"] == {"done": 1, "failed": 1, "dead": 1, "waiting": 5}
 
 
-def test_status_is_watched_until_nothing_is_left_to_do(directory, capsys):
+def test_status_is_watched_until_nothing_is_left_to_do(directory, capsys, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("goes on"))
     first, *others = (planned.name for planned in expand(read("tiny")))
     directory.end(Ended(name, time.time(), "arm", 0.01, "no good") for name in others)
     code, out, _ = said(capsys, "status", str(directory.path), "--watch")
